@@ -1,0 +1,94 @@
+"""Bases and checkpoints: what can generate. The files are there before the row is."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from storage.engine import Database
+from storage.errors import StaleAttemptError
+from storage.lookup import required
+from storage.models import BaseModel, Checkpoint, CheckpointState, Run
+
+
+def register_base(db: Database, *, name: str, source: str, family: str) -> Checkpoint:
+    """The base's own checkpoint (update 0, no path). Idempotent by `name`; a moved source is noted."""
+    with db.write() as session:
+        base = session.scalar(select(BaseModel).where(BaseModel.name == name))
+        if base is None:
+            base = BaseModel(name=name, source=source, family=family)
+            session.add(base)
+            session.flush()
+            session.add(Checkpoint(base_model_id=base.id, name=name))
+        base.source, base.family = source, family
+        session.flush()
+        own = Checkpoint.base_model_id == base.id, Checkpoint.run_id.is_(None), Checkpoint.parent_id.is_(None)
+        return session.scalars(select(Checkpoint).where(*own)).one()
+
+
+def list_checkpoints(db: Database) -> list[Checkpoint]:
+    """Every checkpoint that can be used, newest last."""
+    query = (
+        select(Checkpoint)
+        .where(Checkpoint.state == "committed")
+        .order_by(Checkpoint.created_at, Checkpoint.id)
+    )
+    with db.read() as session:
+        return list(session.scalars(query))
+
+
+def checkpoints_of_run(db: Database, run_id: str) -> list[Checkpoint]:
+    """What a run made, oldest first, damaged and pruned ones included."""
+    query = select(Checkpoint).where(Checkpoint.run_id == run_id).order_by(Checkpoint.update)
+    with db.read() as session:
+        return list(session.scalars(query))
+
+
+def get_checkpoint(db: Database, checkpoint_id: str) -> Checkpoint:
+    """Raises LookupError when there is none with this id."""
+    with db.read() as session:
+        return required(session, Checkpoint, checkpoint_id, "checkpoint")
+
+
+def base_of(db: Database, checkpoint: Checkpoint) -> BaseModel:
+    """The base under a checkpoint."""
+    with db.read() as session:
+        return required(session, BaseModel, checkpoint.base_model_id, "base model")
+
+
+def commit_checkpoint(
+    db: Database, *, run_id: str, attempt: int, update: int, name: str, path: str, sha256: str
+) -> Checkpoint:
+    """Notes the finished files of one update; again for the same (run, update) replaces what the row says of them.
+
+    Args:
+        path: relative to the data folder.
+
+    Raises:
+        StaleAttemptError: the run is in a later attempt.
+        LookupError: no such run.
+    """
+    with db.write() as session:
+        run = required(session, Run, run_id, "run")
+        if run.attempt != attempt:
+            raise StaleAttemptError(
+                f"run {run.number} is in attempt {run.attempt}, not {attempt}: this process must end"
+            )
+        made = session.scalar(
+            select(Checkpoint).where(Checkpoint.run_id == run_id, Checkpoint.update == update)
+        )
+        if made is None:
+            parent = required(session, Checkpoint, run.parent_checkpoint_id, "checkpoint")
+            made = Checkpoint(
+                base_model_id=parent.base_model_id, parent_id=parent.id, run_id=run_id, update=update
+            )
+            session.add(made)
+        made.name, made.path, made.sha256, made.state = name, path, sha256, "committed"
+        return made
+
+
+def mark_checkpoint(db: Database, checkpoint_id: str, state: CheckpointState) -> Checkpoint:
+    """Says that the files are damaged, pruned, or in order again."""
+    with db.write() as session:
+        checkpoint = required(session, Checkpoint, checkpoint_id, "checkpoint")
+        checkpoint.state = state
+        return checkpoint

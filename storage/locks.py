@@ -1,0 +1,128 @@
+"""Locks between processes, by flock: held exactly as long as some process keeps the file descriptor.
+
+A lock on an inherited descriptor lives until the last process of the tree has gone, kill -9 included, so "alive or
+dead" and "device free or taken" are never a guess (reliability.md 2.3). The files are never deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PROBE_SECONDS = 0.1
+"""How long an attempt that does not wait still outlasts an `is_held` probe, which takes the lock for microseconds."""
+
+
+class FileLock:
+    """An exclusive flock on `path`; the descriptor is inheritable, so children may share and outlive the hold."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, for `Popen(pass_fds=...)`. Raises RuntimeError when the lock is not held."""
+        if self._fd is None:
+            raise RuntimeError(f"the lock {self.path.name} is not held: acquire it first")
+        return self._fd
+
+    def acquire(self, blocking: bool = True) -> bool:
+        """Takes the lock; without `blocking`, returns False at once when somebody else holds it."""
+        if self._fd is not None:
+            raise RuntimeError(f"the lock {self.path.name} is held already by this object")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        if not (_wait(fd) if blocking else _try(fd)):
+            os.close(fd)
+            return False
+        os.set_inheritable(fd, True)
+        self._fd = fd
+        return True
+
+    def release(self) -> None:
+        """Closes this process's descriptor; children that inherited it still hold the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def hand_over(self) -> None:
+        """After a child inherited `fd`: this process lets go of its copy, and the child holds the lock alone."""
+        self.release()
+
+    @classmethod
+    def adopt(cls, path: Path, fd: int) -> FileLock:
+        """The lock that this process inherited as `fd`."""
+        lock = cls(path)
+        lock._fd = fd
+        return lock
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _wait(fd: int) -> bool:
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return True
+
+
+def _try(fd: int) -> bool:
+    give_up_at = time.monotonic() + _PROBE_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                return False
+            time.sleep(0.005)
+
+
+def is_held(path: Path) -> bool:
+    """True while any process holds the lock at `path`; a missing file is a free lock."""
+    try:
+        fd = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+
+
+class Turnstile:
+    """Hands a device back and forth between processes that both want it all the time.
+
+    One flock is not fair: whoever releases it takes it again before the other wakes up. Here a process first takes
+    the place of "next", and gives it up only when it has the device; so the one that just finished queues behind.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._next = folder / f"{name}.next.lock"
+        self._device = folder / f"{name}.lock"
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for the device and holds it for the block. Not re-entrant."""
+        device = FileLock(self._device)
+        with FileLock(self._next):
+            device.acquire()
+        try:
+            yield
+        finally:
+            device.release()
+
+    def is_wanted(self) -> bool:
+        """True while somebody waits for the device."""
+        return is_held(self._next)

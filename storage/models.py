@@ -1,0 +1,388 @@
+"""The tables. Ids are UUIDv7 text, times are UTC, and nothing that a person made is ever deleted by a cascade."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from storage.types import FiniteJSON, SafeText, UTCDateTime, new_id, utc_now
+
+Role = Literal["viewer", "annotator", "artist", "trainer", "admin"]
+CheckpointState = Literal["committed", "bad", "pruned"]
+Split = Literal["train", "held_out"]
+GroupKind = Literal["studio", "compare", "sample", "evaluation", "demo"]
+GroupState = Literal["queued", "running", "done", "failed", "canceled"]
+Outcome = Literal["rated", "skipped", "expired"]
+RatingKind = Literal["stars", "best", "skip", "undo"]
+RunState = Literal[
+    "queued",
+    "starting",
+    "running",
+    "stopping",
+    "stopped",
+    "paused",
+    "completed",
+    "failed",
+    "lost",
+    "canceled",
+]
+WorkerState = Literal["starting", "idle", "generating", "scoring", "stopped"]
+
+MAX_PROMPT_LENGTH = 2_000
+"""Characters."""
+
+
+class Record(DeclarativeBase):
+    """A row handed to the caller, detached."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {
+        str: SafeText,
+        datetime: UTCDateTime,
+        dict[str, Any]: FiniteJSON,
+        list[int]: FiniteJSON,
+    } | {
+        kind: String(16)
+        for kind in (
+            Role,
+            CheckpointState,
+            Split,
+            GroupKind,
+            GroupState,
+            Outcome,
+            RatingKind,
+            RunState,
+            WorkerState,
+        )
+    }
+
+
+def _id() -> Mapped[str]:
+    return mapped_column(String(36), primary_key=True, default=new_id)
+
+
+def _ref(target: str, **options: Any) -> Mapped[Any]:
+    return mapped_column(String(36), ForeignKey(target, ondelete="RESTRICT"), **options)
+
+
+def _known(column: str, values: Any) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(map(repr, get_args(values)))})", name=f"{column}_known")
+
+
+class User(Record):
+    """A person; "local" is the one who needs no login on loopback."""
+
+    __tablename__ = "user"
+    __table_args__ = (_known("role", Role),)
+    id: Mapped[str] = _id()
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[Role]
+    active: Mapped[bool] = mapped_column(default=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class BaseModel(Record):
+    """What can generate before anything is tuned."""
+
+    __tablename__ = "base_model"
+    id: Mapped[str] = _id()
+    name: Mapped[str] = mapped_column(unique=True)
+    source: Mapped[str]
+    """A hub id, or a folder or file on this machine."""
+    family: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Checkpoint(Record):
+    """A state of a policy: the base itself (no run, no path) or an adapter that a run made."""
+
+    __tablename__ = "checkpoint"
+    __table_args__ = (_known("state", CheckpointState), UniqueConstraint("run_id", "update"))
+    id: Mapped[str] = _id()
+    base_model_id: Mapped[str] = _ref("base_model.id")
+    parent_id: Mapped[str | None] = _ref("checkpoint.id")
+    run_id: Mapped[str | None] = mapped_column(String(36))
+    """No foreign key: run points here, and a cycle of keys is not portable DDL. Runs are never deleted."""
+    name: Mapped[str]
+    update: Mapped[int] = mapped_column(default=0)
+    path: Mapped[str | None]
+    """Relative to the data folder; None is the base itself."""
+    sha256: Mapped[str | None] = mapped_column(String(64))
+    state: Mapped[CheckpointState] = mapped_column(default="committed")
+    votes: Mapped[dict[str, Any] | None]
+    """Ratings that it learned from."""
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class PromptSet(Record):
+    """A named list of prompts; a changed list is a new version."""
+
+    __tablename__ = "prompt_set"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+    id: Mapped[str] = _id()
+    name: Mapped[str]
+    version: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class PromptRecord(Record):
+    """One prompt of a set, verbatim."""
+
+    __tablename__ = "prompt"
+    __table_args__ = (_known("split", Split), UniqueConstraint("prompt_set_id", "split", "position"))
+    id: Mapped[str] = _id()
+    prompt_set_id: Mapped[str] = _ref("prompt_set.id")
+    text: Mapped[str]
+    text_hash: Mapped[str] = mapped_column(String(64), index=True)
+    attributes: Mapped[dict[str, Any] | None]
+    split: Mapped[Split]
+    position: Mapped[int]
+
+
+class ImageGroup(Record):
+    """One prompt, one checkpoint, one sampling config, several seeds: the group of GRPO and of the screen."""
+
+    __tablename__ = "image_group"
+    __table_args__ = (
+        _known("kind", GroupKind),
+        _known("state", GroupState),
+        CheckConstraint(f"length(prompt) <= {MAX_PROMPT_LENGTH}", name="prompt_length"),
+        Index("ix_image_group_state_seq", "state", "seq"),
+        Index("ix_image_group_kind_seq", "kind", "seq"),
+        Index("ix_image_group_checkpoint_id_prompt_hash", "checkpoint_id", "prompt_hash"),
+    )
+    id: Mapped[str] = _id()
+    seq: Mapped[int] = mapped_column(unique=True)
+    """Counts up in order of request: the cursor of pages and the order of the queue."""
+    prompt: Mapped[str]
+    prompt_hash: Mapped[str] = mapped_column(String(64))
+    checkpoint_id: Mapped[str] = _ref("checkpoint.id")
+    config: Mapped[dict[str, Any]]
+    seeds: Mapped[list[int]]
+    kind: Mapped[GroupKind]
+    run_id: Mapped[str | None] = _ref("run.id", index=True)
+    update: Mapped[int | None]
+    state: Mapped[GroupState] = mapped_column(default="queued")
+    reason: Mapped[str | None]
+    phase: Mapped[str | None]
+    worker_id: Mapped[str | None]
+    claims: Mapped[int] = mapped_column(default=0)
+    """How often a worker took it up; a group that kills its worker is not tried for ever."""
+    created_by: Mapped[str] = _ref("user.id")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Image(Record):
+    """One image of a group; the pixels are the blob of its sha256."""
+
+    __tablename__ = "image"
+    __table_args__ = (UniqueConstraint("group_id", "index"),)
+    id: Mapped[str] = _id()
+    group_id: Mapped[str] = _ref("image_group.id")
+    index: Mapped[int]
+    seed: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    width: Mapped[int]
+    height: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Score(Record):
+    """What one version of one reward says about one image: a value, or None and the reason."""
+
+    __tablename__ = "score"
+    __table_args__ = (CheckConstraint("value IS NOT NULL OR reason IS NOT NULL", name="value_or_reason"),)
+    image_id: Mapped[str] = _ref("image.id", primary_key=True)
+    reward: Mapped[str] = mapped_column(primary_key=True)
+    version: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float | None]
+    reason: Mapped[str | None]
+
+
+class Assignment(Record):
+    """A group lent to an annotator; one that is not done by `lease_until` goes back."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (
+        _known("outcome", Outcome),
+        CheckConstraint("(done_at IS NULL) = (outcome IS NULL)", name="done_with_outcome"),
+        Index("ix_assignment_annotator_id_outcome", "annotator_id", "outcome"),
+    )
+    id: Mapped[str] = _id()
+    group_id: Mapped[str] = _ref("image_group.id", index=True)
+    annotator_id: Mapped[str] = _ref("user.id")
+    lease_until: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+    outcome: Mapped[Outcome | None]
+
+
+Index(
+    "uq_assignment_active",
+    Assignment.group_id,
+    Assignment.annotator_id,
+    unique=True,
+    sqlite_where=Assignment.done_at.is_(None),
+    postgresql_where=Assignment.done_at.is_(None),
+)
+
+
+class RatingEvent(Record):
+    """What an annotator said, once and for ever: a change or an undo is another event."""
+
+    __tablename__ = "rating_event"
+    __table_args__ = (
+        _known("kind", RatingKind),
+        CheckConstraint(
+            "kind <> 'stars' OR (image_id IS NOT NULL AND value BETWEEN 1 AND 5)", name="stars_range"
+        ),
+        CheckConstraint("kind <> 'best' OR image_id IS NOT NULL", name="best_image"),
+        CheckConstraint("kind <> 'undo' OR supersedes_id IS NOT NULL", name="undo_target"),
+        Index("ix_rating_event_group_id_annotator_id", "group_id", "annotator_id"),
+        Index("ix_rating_event_annotator_id_seq", "annotator_id", "seq"),
+    )
+    id: Mapped[str] = _id()
+    seq: Mapped[int] = mapped_column(unique=True)
+    """Order of commit; "current" means the highest that was not undone."""
+    client_key: Mapped[str] = mapped_column(String(64), unique=True)
+    act_id: Mapped[str] = mapped_column(String(36), index=True)
+    """Shared by ratings submitted together, and by the undo that takes them back."""
+    annotator_id: Mapped[str] = _ref("user.id")
+    group_id: Mapped[str] = _ref("image_group.id")
+    kind: Mapped[RatingKind]
+    image_id: Mapped[str | None] = _ref("image.id", index=True)
+    value: Mapped[int | None]
+    payload: Mapped[dict[str, Any]]
+    lead_ms: Mapped[int | None]
+    """Milliseconds from showing the card to the act."""
+    supersedes_id: Mapped[str | None] = _ref("rating_event.id")
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Run(Record):
+    """The intent to tune, and where it stands."""
+
+    __tablename__ = "run"
+    __table_args__ = (_known("state", RunState), Index("ix_run_state_number", "state", "number"))
+    id: Mapped[str] = _id()
+    number: Mapped[int] = mapped_column(unique=True)
+    name: Mapped[str]
+    owner_id: Mapped[str] = _ref("user.id")
+    parent_checkpoint_id: Mapped[str] = _ref("checkpoint.id")
+    config: Mapped[dict[str, Any]]
+    config_hash: Mapped[str] = mapped_column(String(64))
+    state: Mapped[RunState] = mapped_column(default="queued")
+    version: Mapped[int] = mapped_column(default=0)
+    """Moves so far."""
+    attempt: Mapped[int] = mapped_column(default=0)
+    """Claims so far; every write from a process of the run carries it."""
+    stop_requested_at: Mapped[datetime | None]
+    reason: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class RunAttempt(Record):
+    """One start of a run; a process is the same only when host, boot, pid and start time all match."""
+
+    __tablename__ = "run_attempt"
+    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    boot_id: Mapped[str]
+    pid: Mapped[int | None]
+    pid_start: Mapped[int | None]
+    """Clock ticks since boot."""
+    started_at: Mapped[datetime] = mapped_column(default=utc_now)
+    ended_at: Mapped[datetime | None]
+    exit_code: Mapped[int | None]
+    signal: Mapped[int | None]
+    reason: Mapped[str | None]
+
+
+class RunBeat(Record):
+    """The last sign of life, for display; liveness itself is the flock."""
+
+    __tablename__ = "run_beat"
+    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    attempt: Mapped[int]
+    beat_at: Mapped[datetime]
+    update: Mapped[int]
+    num_updates: Mapped[int]
+    phase: Mapped[str]
+    seconds_per_update: Mapped[float | None]
+
+
+class RunEvent(Record):
+    """The history of a run, append-only."""
+
+    __tablename__ = "run_event"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[str] = _ref("run.id", index=True)
+    attempt: Mapped[int]
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    kind: Mapped[str]
+    from_state: Mapped[str | None]
+    to_state: Mapped[str | None]
+    detail: Mapped[str] = mapped_column(default="")
+
+
+class Metric(Record):
+    """One point of one curve."""
+
+    __tablename__ = "metric"
+    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    update: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class Evaluation(Record):
+    """One figure about one checkpoint, with what it takes to trust it."""
+
+    __tablename__ = "evaluation"
+    id: Mapped[str] = _id()
+    checkpoint_id: Mapped[str] = _ref("checkpoint.id", index=True)
+    metric: Mapped[str]
+    value: Mapped[float]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    """Ends of the 95% interval."""
+    n: Mapped[int]
+    extractor: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class WorkerBeat(Record):
+    """The last sign of life of an engine worker."""
+
+    __tablename__ = "worker_beat"
+    __table_args__ = (_known("state", WorkerState),)
+    worker_id: Mapped[str] = mapped_column(primary_key=True)
+    pid: Mapped[int]
+    state: Mapped[WorkerState]
+    detail: Mapped[str]
+    beat_at: Mapped[datetime]
+
+
+class AppMeta(Record):
+    """Facts about the data folder itself."""
+
+    __tablename__ = "app_meta"
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]

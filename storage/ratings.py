@@ -1,0 +1,251 @@
+"""What people say about images: kept for ever, once per click, and nothing is "saved" before COMMIT returned.
+
+Every rating carries a key that the browser made for the click. A retry, a double click or a second tab with the same
+key changes nothing and gets the same answer, so a client may repeat a call until it hears back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from storage import assignments
+from storage.engine import Database
+from storage.groups import GroupView, views
+from storage.lookup import next_number, required
+from storage.models import Assignment, Image, ImageGroup, Outcome, RatingEvent, RatingKind, User
+from storage.ratings_current import RatingsView, current, standing
+from storage.types import new_id, utc_now
+
+LEASE_SECONDS = 600
+MAX_KEY_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class RatingInput:
+    """One act: stars (image and 1..5), best (image) or skip (neither)."""
+
+    client_key: str
+    """Made by the browser, one per click; at most 64 characters."""
+    annotator_id: str
+    group_id: str
+    kind: RatingKind
+    image_id: str | None = None
+    value: int | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
+    lead_ms: int | None = None
+    """Milliseconds from showing the card to the act."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an annotator is, in groups."""
+
+    rated: int
+    skipped: int
+    open: int
+    """Groups that `next_task` would still offer."""
+    rated_today: int
+    """Since midnight UTC."""
+
+
+def rate(db: Database, rating: RatingInput) -> RatingEvent:
+    """Keeps one rating; again with the same key returns the one that was kept.
+
+    Raises:
+        ValueError: a kind, value or image that does not fit, a group that is not done, or a key used for another act.
+        LookupError: unknown annotator, group or image.
+        NotSavedError: nothing was kept; call again with the same key.
+    """
+    _check_shape(rating)
+    with db.write() as session:
+        event, is_new = _keep(session, rating, act_id=new_id())
+        if is_new:
+            outcome: Outcome = "skipped" if rating.kind == "skip" else "rated"
+            assignments.touch(session, rating.group_id, rating.annotator_id, outcome, LEASE_SECONDS)
+        return event
+
+
+def submit(
+    db: Database,
+    annotator_id: str,
+    group_id: str,
+    ratings: Sequence[RatingInput],
+    exclude: Collection[str] = (),
+) -> GroupView | None:
+    """Keeps all ratings of a group, ends its assignment and leases the next one, in one transaction.
+
+    The ratings are one act: one undo takes all of them back. May be repeated like `rate`; `ratings` may be empty when
+    the group was rated click by click.
+
+    Returns:
+        The next group, or None when there is nothing left to rate.
+    """
+    for rating in ratings:
+        if (rating.annotator_id, rating.group_id) != (annotator_id, group_id):
+            raise ValueError(
+                "expected ratings of one annotator for one group, got others among them: reload the page"
+            )
+        _check_shape(rating)
+    act_id = new_id()
+    with db.write() as session:
+        for rating in ratings:
+            _keep(session, rating, act_id)
+        session.flush()
+        said = _said(session, annotator_id, group_id)
+        if not said:
+            raise ValueError("nothing was rated: give stars, choose the best image, or skip the group")
+        assignments.finish(session, group_id, annotator_id, "skipped" if said[-1].kind == "skip" else "rated")
+        return _lease_next(session, annotator_id, LEASE_SECONDS, exclude)
+
+
+def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None:
+    """Takes back the annotator's last act that still stands, and opens its group for them again.
+
+    Args:
+        client_key: the key of the undo itself; a repeat returns the same event.
+
+    Returns:
+        The undo event, whose `group_id` says which group to show; None when there is nothing to take back.
+    """
+    _check_key(client_key)
+    with db.write() as session:
+        required(session, User, annotator_id, "annotator")
+        known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == client_key))
+        if known is not None:
+            return _same_act(known, (annotator_id, "undo"), (known.annotator_id, known.kind))
+        said = _said(session, annotator_id)
+        if not said:
+            return None
+        last = said[-1]
+        event = RatingEvent(
+            client_key=client_key, annotator_id=annotator_id, group_id=last.group_id, kind="undo"
+        )
+        event.act_id, event.supersedes_id, event.payload = last.act_id, last.id, {}
+        event.seq = next_number(session, RatingEvent.seq)
+        session.add(event)
+        session.flush()
+        assignments.reopen(session, last.group_id, annotator_id, LEASE_SECONDS)
+        return event
+
+
+def current_ratings(db: Database, group_id: str, annotator_id: str | None = None) -> RatingsView:
+    """What holds now: of one annotator, or the last word of anyone."""
+    with db.read() as session:
+        required(session, ImageGroup, group_id, "group")
+        return current(session, [group_id], annotator_id)[group_id]
+
+
+def next_task(
+    db: Database, annotator_id: str, lease_seconds: int = LEASE_SECONDS, exclude: Collection[str] = ()
+) -> GroupView | None:
+    """The group to rate now: the one on lease already, else the least rated, newest first; None when all are done."""
+    with db.write() as session:
+        required(session, User, annotator_id, "annotator")
+        return _lease_next(session, annotator_id, lease_seconds, exclude)
+
+
+def progress(db: Database, annotator_id: str) -> Progress:
+    """How many groups this annotator rated, skipped and has left."""
+    midnight = datetime.combine(utc_now().date(), time(), UTC)
+    mine = Assignment.annotator_id == annotator_id
+    with db.read() as session:
+        required(session, User, annotator_id, "annotator")
+        count = func.count(Assignment.group_id.distinct())
+        return Progress(
+            rated=session.scalar(select(count).where(mine, Assignment.outcome == "rated")) or 0,
+            skipped=session.scalar(select(count).where(mine, Assignment.outcome == "skipped")) or 0,
+            open=assignments.open_count(session, annotator_id),
+            rated_today=session.scalar(
+                select(count).where(mine, Assignment.outcome == "rated", Assignment.done_at >= midnight)
+            )
+            or 0,
+        )
+
+
+def _lease_next(
+    session: Session, annotator_id: str, lease_seconds: int, exclude: Collection[str]
+) -> GroupView | None:
+    group = assignments.lease(session, annotator_id, timedelta(seconds=lease_seconds), exclude)
+    return None if group is None else views(session, [group], annotator_id)[0]
+
+
+def _said(session: Session, annotator_id: str, group_id: str | None = None) -> list[RatingEvent]:
+    """The annotator's events that stand, in order; the whole history without `group_id`."""
+    query = select(RatingEvent).where(RatingEvent.annotator_id == annotator_id).order_by(RatingEvent.seq)
+    if group_id is not None:
+        query = query.where(RatingEvent.group_id == group_id)
+    return standing(list(session.scalars(query)))
+
+
+def _keep(session: Session, rating: RatingInput, act_id: str) -> tuple[RatingEvent, bool]:
+    """The event and whether it is new. Reads and writes under one lock, so no key is used twice."""
+    known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == rating.client_key))
+    if known is not None:
+        asked = rating.annotator_id, rating.group_id, rating.kind, rating.image_id, rating.value
+        return _same_act(
+            known, asked, (known.annotator_id, known.group_id, known.kind, known.image_id, known.value)
+        ), False
+    _check_rows(session, rating)
+    event = RatingEvent(act_id=act_id, **vars(rating))
+    event.supersedes_id = _changed(session, rating)
+    event.seq = next_number(session, RatingEvent.seq)
+    session.add(event)
+    session.flush()
+    return event, True
+
+
+def _same_act(known: RatingEvent, asked: tuple[Any, ...], kept: tuple[Any, ...]) -> RatingEvent:
+    if asked != kept:
+        raise ValueError(
+            f"the key {known.client_key} was used for another act: make a new key for each click"
+        )
+    return known
+
+
+def _changed(session: Session, rating: RatingInput) -> str | None:
+    """The event that this one replaces: the annotator's last of the kind, of the same image for stars."""
+    earlier = [
+        event
+        for event in _said(session, rating.annotator_id, rating.group_id)
+        if event.kind == rating.kind and (rating.kind != "stars" or event.image_id == rating.image_id)
+    ]
+    return earlier[-1].id if earlier else None
+
+
+def _check_key(client_key: str) -> None:
+    if not client_key or len(client_key) > MAX_KEY_LENGTH:
+        raise ValueError(
+            f"expected a key of 1 to {MAX_KEY_LENGTH} characters, got {len(client_key)}: make one per click"
+        )
+
+
+def _check_shape(rating: RatingInput) -> None:
+    _check_key(rating.client_key)
+    if rating.kind not in ("stars", "best", "skip"):
+        raise ValueError(f"expected a rating of kind stars, best or skip, got {rating.kind!r}")
+    if rating.kind == "stars":
+        if type(rating.value) is not int or not 1 <= rating.value <= 5:
+            raise ValueError(f"expected 1 to 5 stars, got {rating.value!r}")
+    elif rating.value is not None:
+        raise ValueError(f"expected no value with {rating.kind}, got {rating.value!r}")
+    if (rating.image_id is None) != (rating.kind == "skip"):
+        raise ValueError(f"{rating.kind} needs {'no' if rating.kind == 'skip' else 'an'} image")
+
+
+def _check_rows(session: Session, rating: RatingInput) -> None:
+    if not required(session, User, rating.annotator_id, "annotator").active:
+        raise ValueError("this account is no longer active: ask an admin")
+    group = required(session, ImageGroup, rating.group_id, "group")
+    if group.state != "done":
+        raise ValueError(f"the group is {group.state}: only finished groups can be rated")
+    if (
+        rating.image_id is not None
+        and required(session, Image, rating.image_id, "image").group_id != group.id
+    ):
+        raise ValueError("the image is not in this group: reload the page and rate again")
