@@ -1,0 +1,133 @@
+"""One coordinate system: every model is driven as a rectified flow.
+
+Rectified flow (RF): latents_t = (1 - t) x0 + t eps, velocity v = eps - x0, time t in [0, 1], 1 is pure noise.
+Variance preserving (VP: SD 1.5, SDXL, SSD-1B): latents_vp = alpha x0 + sigma eps, alpha^2 + sigma^2 = 1.
+
+The two are the same path up to a scale per time, and the map is exact:
+
+    latents_rf = latents_vp / (alpha + sigma),     t = sigma / (alpha + sigma),     v = eps_hat - x0_hat
+
+Times `t > s` are floats in float64; `t` is where a step starts and `s` where it ends. `timestep` is the scheduler's
+scale, [0, 1000], and stays between this file and the network's call. Derivation: docs/algorithm.md, section 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+"""What a VP network was trained to give: eps, alpha eps - sigma x0, or x0."""
+Spacing = Literal["trailing", "leading", "linspace"]
+"""How `num_steps` timesteps are picked from the training ones (arXiv 2305.08891, table 2)."""
+
+Latents = Float[Tensor, "sample *latent"]
+
+
+def vp_scale(t: float) -> float:
+    """alpha + sigma at time t: `latents_vp = vp_scale(t) * latents_rf`. Follows from alpha^2 + sigma^2 = 1."""
+    return 1 / math.hypot(t, 1 - t)
+
+
+def vp_alpha_sigma(t: float) -> tuple[float, float]:
+    """(alpha, sigma) of the VP path at RF time t."""
+    return (1 - t) * vp_scale(t), t * vp_scale(t)
+
+
+def to_rf(latents_vp: Latents, t: float) -> Latents:
+    """VP latents of noise ratio sigma / alpha = t / (1 - t) in RF coordinates."""
+    return latents_vp / vp_scale(t)
+
+
+def to_vp(latents: Latents, t: float) -> Latents:
+    """RF latents at time t in the coordinates that a VP network was trained in."""
+    return latents * vp_scale(t)
+
+
+def x0_hat(latents: Latents, velocity: Latents, t: float) -> Latents:
+    """The image the velocity points away from: x0 = latents - t v."""
+    return latents - t * velocity
+
+
+def eps_hat(latents: Latents, velocity: Latents, t: float) -> Latents:
+    """The noise the velocity points to: eps = latents + (1 - t) v."""
+    return latents + (1 - t) * velocity
+
+
+def velocity_from(prediction: Latents, latents: Latents, t: float, kind: Prediction) -> Latents:
+    """v = eps_hat - x0_hat from what a VP network predicted at RF latents of time 0 < t < 1."""
+    if kind == "epsilon":
+        return (prediction - latents) / (1 - t)
+    if kind == "sample":
+        return (latents - prediction) / t
+    alpha, sigma = vp_alpha_sigma(t)
+    latents_vp = to_vp(latents, t)
+    return (alpha * prediction + sigma * latents_vp) - (alpha * latents_vp - sigma * prediction)
+
+
+@dataclass(frozen=True)
+class VPSchedule:
+    """The training noise levels of a VP model and the grids that a sampler walks on.
+
+    noise_ratios: sigma / alpha at the training timesteps 0, 1, 2, ..., increasing, float64.
+    unit_start: True starts at N(0, I) in VP coordinates (DDPM, DDIM, Euler with leading spacing); False at
+        N(0, sigma^2 I), as diffusers' EulerDiscrete does with trailing and linspace spacing.
+    """
+
+    noise_ratios: tuple[float, ...]
+    spacing: Spacing = "trailing"
+    steps_offset: int = 0
+    unit_start: bool = False
+
+    @classmethod
+    def from_alphas_cumprod(
+        cls,
+        alphas_cumprod: Sequence[float],
+        spacing: str = "trailing",
+        steps_offset: int = 0,
+        unit_start: bool = False,
+    ) -> VPSchedule:
+        """From the product of (1 - beta), as schedulers carry it: alpha^2 at each training timestep."""
+        if spacing not in ("trailing", "leading", "linspace"):
+            raise ValueError(f"timestep_spacing must be trailing, leading or linspace, got {spacing!r}")
+        alpha_squared = np.asarray(alphas_cumprod, dtype=np.float64)
+        ratios = np.sqrt((1 - alpha_squared) / alpha_squared)
+        return cls(tuple(ratios.tolist()), cast(Spacing, spacing), steps_offset, unit_start)
+
+    def timesteps(self, num_steps: int) -> list[float]:
+        """Decreasing training timesteps of a `num_steps` sampler; the same numbers as diffusers' EulerDiscrete."""
+        total = len(self.noise_ratios)
+        if not 1 <= num_steps <= total:
+            raise ValueError(f"num_steps must be between 1 and {total}, got {num_steps}")
+        if self.spacing == "trailing":
+            timesteps = np.round(np.arange(total, 0, -total / num_steps))[:num_steps] - 1
+        elif self.spacing == "leading":
+            timesteps = np.arange(num_steps)[::-1] * (total // num_steps) + self.steps_offset
+        else:
+            timesteps = np.linspace(0, total - 1, num_steps, dtype=np.float32)[::-1]
+        return [float(timestep) for timestep in timesteps]
+
+    def time(self, timestep: float) -> float:
+        """RF time of a training timestep; sigma / alpha is linear between two of them, as in EulerDiscrete."""
+        ratio = float(np.interp(timestep, np.arange(len(self.noise_ratios)), self.noise_ratios))
+        return ratio / (1 + ratio)
+
+    def timestep(self, t: float) -> float:
+        """The training timestep of RF time t, the inverse of `time`; the number that the network is given."""
+        timestep = float(np.interp(t / (1 - t), self.noise_ratios, np.arange(len(self.noise_ratios))))
+        # A grid time comes back as 619.9999999999; the network was trained at 620 and diffusers asks it there.
+        return round(timestep, 6)
+
+    def grid(self, num_steps: int) -> tuple[float, ...]:
+        """`num_steps + 1` decreasing RF times; the last is 0. The first is near 0.936 for SD's betas, not 1."""
+        return (*(self.time(timestep) for timestep in self.timesteps(num_steps)), 0.0)
+
+    def start_scale(self, t: float) -> float:
+        """What unit Gaussian noise is multiplied by to give the RF latents that a sampler starts from at time t."""
+        return 1 / vp_scale(t) if self.unit_start else t

@@ -1,0 +1,153 @@
+"""The adapter: attach it, turn it off, swap its weights, merge it, and give it to other programs.
+
+Tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`; files carry the prefix `unet.`, which is the
+layout of diffusers. The output of an adapted module is `W x + (alpha / rank) B A x`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import peft
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from flowgrpo.config import LoraConfig
+
+ADAPTER = "default"
+PREFIX = "unet."
+CONFIG_FILE = "adapter_config.json"
+EXPORT_FILE = "pytorch_lora_weights.safetensors"
+
+
+def attach(network: nn.Module, config: LoraConfig, seed: int) -> None:
+    """Wraps the target modules. A is random by `seed`, B is zero, so nothing changes yet; float32 whatever the base is."""
+    settings = peft.LoraConfig(
+        r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), lora_dropout=0.0
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.add_adapter(settings, adapter_name=ADAPTER)  # type: ignore[operator]  # diffusers' mixin
+    network.eval()
+    for parameter in parameters(network).values():
+        parameter.data = parameter.data.float()
+
+
+def parameters(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The adapter's tensors by name, in the network's order; empty where there is no adapter."""
+    return {
+        name.replace(f".{ADAPTER}.", "."): parameter
+        for name, parameter in network.named_parameters()
+        if f".{ADAPTER}." in name and "lora_" in name
+    }
+
+
+@contextmanager
+def disabled(network: nn.Module) -> Iterator[None]:
+    """Inside, the network is the base. What requires a gradient is the same before and after."""
+    layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    if not layers:
+        yield
+        return
+    assert not any(layer.disable_adapters for layer in layers), "the adapter was off already"
+    trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    _switch(layers, False)
+    try:
+        yield
+    finally:
+        _switch(layers, True)
+    assert trainable == {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def _switch(layers: list[BaseTunerLayer], on: bool) -> None:
+    for layer in layers:
+        layer.enable_adapters(on)
+
+
+@contextmanager
+def swapped(live: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, `live` holds the values of `tensors`. The values put aside are clones: on a CPU nothing less is a copy."""
+    aside = {name: parameter.detach().clone() for name, parameter in live.items()}
+    copy_into(live, tensors)
+    try:
+        yield
+    finally:
+        copy_into(live, aside)
+
+
+@torch.no_grad()
+def copy_into(live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Copies values by name; both sides must have the same names and shapes."""
+    if live.keys() != tensors.keys():
+        odd = sorted(live.keys() ^ tensors.keys())
+        raise ValueError(f"adapters differ in {len(odd)} tensors, the first is {odd[0]}: rank and targets must match")
+    for name, tensor in live.items():
+        if tensor.shape != tensors[name].shape:
+            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}")
+        tensor.copy_(tensors[name])
+
+
+def save(folder: Path, config: LoraConfig, **adapters: Mapping[str, Tensor]) -> None:
+    """Writes `adapter_config.json` and `adapter/<which>.safetensors` for each of `adapters` into a checkpoint folder."""
+    (folder / "adapter").mkdir(parents=True)
+    (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=1))
+    for which, tensors in adapters.items():
+        save_file(_for_file(tensors), folder / "adapter" / f"{which}.safetensors", metadata={"format": "pt"})
+
+
+def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
+    """Configuration and tensors of `adapter/<which>.safetensors` in a checkpoint folder."""
+    path = folder / "adapter" / f"{which}.safetensors"
+    if not path.is_file():
+        raise LookupError(f"{folder} holds no adapter '{which}': expected {path.name} in its folder adapter")
+    config = LoraConfig.model_validate_json((folder / CONFIG_FILE).read_text())
+    return config, {name.removeprefix(PREFIX): tensor for name, tensor in load_file(path).items()}
+
+
+def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Path:
+    """Writes one file for other programs, in diffusers' layout, with the scale folded into B.
+
+    Readers that assume alpha = rank and readers that believe the metadata then agree (algorithms.md 4.3, row 22).
+    """
+    scale = config.alpha / config.rank
+    baked = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()}
+    settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": list(config.targets)}
+    metadata = {f"{PREFIX}{key}": value for key, value in settings.items()}
+    save_file(_for_file(baked), path, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
+    return path
+
+
+def _for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {PREFIX + name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Adds (alpha / rank) B A to the weights, and returns the weights as they were, by module name."""
+    originals: dict[str, Tensor] = {}
+    for name in (key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")):
+        weight = _weight(network, name)
+        low, high = (tensors[f"{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
+        delta = (config.alpha / config.rank) * (high.flatten(1) @ low.flatten(1))
+        originals[name] = weight.clone()
+        weight.copy_(weight.float() + delta.view_as(weight))
+    return originals
+
+
+@torch.no_grad()
+def unmerge(network: nn.Module, originals: Mapping[str, Tensor]) -> None:
+    """Puts back what `merge` returned."""
+    for name, original in originals.items():
+        _weight(network, name).copy_(original)
+
+
+def _weight(network: nn.Module, name: str) -> Tensor:
+    try:
+        return network.get_parameter(f"{name}.weight")
+    except AttributeError as error:
+        raise ValueError(f"the adapter changes {name}, which this model does not have: it fits another base") from error

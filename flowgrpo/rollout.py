@@ -1,0 +1,256 @@
+"""sample_group: a prompt in, the images of a group out, with what the update needs to replay them.
+
+Inside the window of steps the sampler is stochastic and every transition is kept; outside it is the deterministic
+sampler that people will use. Samples do not depend on their neighbours' seeds, and a run's noise follows from counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from flowgrpo import kernels, seeds as seeding
+from flowgrpo.config import RolloutConfig
+from flowgrpo.flow import Latents
+from flowgrpo.policies.unet import Conditioning, UNetPolicy
+
+
+@dataclass(frozen=True)
+class StoredTransition:
+    """A stochastic step as it was done: the very tensors and the very times, nothing to derive again."""
+
+    step: int
+    t: float
+    s: float
+    std: float
+    latents: Latents
+    """RF latents at time t in the storage dtype; the network's input is a function of them alone."""
+    next_latents: Latents
+    """RF latents at time s in the storage dtype."""
+    log_prob: Float[Tensor, " sample"]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The tensors of some samples, in memory; of one group, the prompts are all the same."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    images: Float[Tensor, "sample 3 height width"]
+    """In [0, 1], rounded to 8 bits: what is scored is what people see."""
+    latents: Latents
+    """Clean latents, time 0."""
+    transitions: tuple[StoredTransition, ...]
+    conditioning: Conditioning
+    guidance_scale: float
+    micro_batch_size: int
+
+    @property
+    def images_uint8(self) -> UInt8[Tensor, "sample 3 height width"]:
+        """The images in 0..255; a broken sample is black."""
+        return (self.images.nan_to_num(0.0) * 255).round().to(torch.uint8)
+
+    @property
+    def is_finite(self) -> Bool[Tensor, " sample"]:
+        """False where a sample broke (an overflow); its rewards are NaN and it teaches nothing."""
+        return self.images.flatten(1).isfinite().all(1) & self.latents.flatten(1).isfinite().all(1)
+
+    @property
+    def micro_batches(self) -> list[slice]:
+        """The rows that went through the network together; the update replays them together."""
+        return micro_batches(len(self.seeds), self.micro_batch_size)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`done` of `total` network calls; the last one of a rollout carries it."""
+
+    done: int
+    total: int
+    rollout: Rollout | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How latents go from noise to an image."""
+
+    times: tuple[float, ...]
+    guidance_scale: float
+    window: range
+    noise_level: float
+    run_key: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        last = len(self.times) - 2
+        if len(self.window) and not 0 <= self.window[0] <= self.window[-1] < last:
+            raise ValueError(f"the window must lie within steps 0 to {last - 1}, the last has no noise: got {self.window}")
+
+
+class SampleSettings(TypedDict, total=False):
+    """Keyword arguments of `denoise` that `sample` and `sample_group` pass on."""
+
+    num_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    negative_prompt: str
+    window: range | None
+    noise_level: float
+    micro_batch_size: int
+    run_key: tuple[int, ...]
+
+
+@torch.no_grad()
+def denoise(
+    policy: UNetPolicy,
+    prompts: Sequence[str],
+    *,
+    seeds: Sequence[int],
+    num_steps: int,
+    guidance_scale: float,
+    width: int,
+    height: int,
+    negative_prompt: str = "",
+    window: range | None = None,
+    noise_level: float = 2**0.5,
+    micro_batch_size: int = 32,
+    run_key: tuple[int, ...] = (),
+) -> Iterator[Progress]:
+    """Samples one image per (prompt, seed); yields a Progress after each network call.
+
+    window: the steps that are stochastic and kept; None is the deterministic sampler.
+    noise_level: a of g = a sqrt(t / (1 - t)) inside the window.
+    run_key: counters of the window's noise, completed by the sample's seed and the step.
+    Raises ValueError for counts, sizes, steps or windows that do not fit.
+    """
+    if not seeds or len(prompts) != len(seeds):
+        raise ValueError(f"expected one prompt for each seed and at least one, got {len(prompts)} and {len(seeds)}")
+    shape = policy.latent_shape(width, height)
+    times = policy.schedule.grid(num_steps)
+    walk = Walk(
+        times=times,
+        guidance_scale=guidance_scale,
+        window=range(0) if window is None else window,
+        noise_level=noise_level,
+        run_key=run_key,
+    )
+    conditioning = policy.encode(prompts, negative_prompt, guided=guidance_scale > 1, width=width, height=height)
+    parts: list[tuple[Latents, list[StoredTransition]]] = []
+    slices = micro_batches(len(seeds), micro_batch_size)
+    total = num_steps * len(slices)
+    for rows in slices:
+        kept: list[StoredTransition] = []
+        latents = torch.empty(0)
+        for step, latents in enumerate(_steps(policy, walk, conditioning.rows(rows), seeds[rows], shape, kept)):
+            if len(parts) * num_steps + step + 1 < total:
+                yield Progress(len(parts) * num_steps + step + 1, total)
+        parts.append((latents, kept))
+    latents = torch.cat([latents for latents, _ in parts])
+    images = torch.cat([policy.decode(latents[rows]) for rows in slices])
+    transitions = tuple(_joined(steps) for steps in zip(*(kept for _, kept in parts), strict=True))
+    yield Progress(
+        total,
+        total,
+        Rollout(
+            prompts=tuple(prompts),
+            seeds=tuple(seeds),
+            images=(images * 255).round() / 255,
+            latents=latents,
+            transitions=transitions,
+            conditioning=conditioning,
+            guidance_scale=guidance_scale,
+            micro_batch_size=micro_batch_size,
+        ),
+    )
+
+
+def _steps(
+    policy: UNetPolicy,
+    walk: Walk,
+    conditioning: Conditioning,
+    seeds: Sequence[int],
+    shape: tuple[int, ...],
+    kept: list[StoredTransition],
+) -> Iterator[Latents]:
+    """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept`."""
+    start = torch.stack([seeding.initial_latents(seed, shape) for seed in seeds])
+    latents = (start * policy.schedule.start_scale(walk.times[0])).to(policy.device, policy.dtype)
+    for step, (t, s) in enumerate(zip(walk.times[:-1], walk.times[1:], strict=True)):
+        velocity = policy.velocity(latents, t, conditioning, walk.guidance_scale)
+        std, noise = 0.0, None
+        if step in walk.window:
+            std = kernels.exact_std(t, s, walk.noise_level)
+            noise = torch.stack([seeding.noise(shape, *walk.run_key, seed, step) for seed in seeds]).to(policy.device)
+        drawn = kernels.transition(latents, velocity, t, s, std, noise=noise)
+        if drawn.log_prob is not None:
+            kept.append(StoredTransition(step, t, s, std, latents, drawn.next_latents, drawn.log_prob))
+        latents = drawn.next_latents
+        yield latents
+
+
+def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
+    """One stored transition of all samples from those of the micro-batches."""
+    first = parts[0]
+    latents, next_latents, log_prob = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "next_latents", "log_prob")
+    )
+    return StoredTransition(first.step, first.t, first.s, first.std, latents, next_latents, log_prob)
+
+
+def micro_batches(num_samples: int, size: int) -> list[slice]:
+    """Consecutive slices of at most `size` rows."""
+    return [slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size)]
+
+
+def sample(
+    policy: UNetPolicy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
+) -> Rollout:
+    """One image per (prompt, seed): `denoise` run to its end, with its settings."""
+    *_, last = denoise(policy, prompts, seeds=seeds, **settings)
+    assert last.rollout is not None
+    return last.rollout
+
+
+def sample_group(
+    policy: UNetPolicy, prompt: str, *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
+) -> Rollout:
+    """The group of one prompt, one image per seed; settings as of `denoise`."""
+    return sample(policy, [prompt] * len(seeds), seeds=seeds, **settings)
+
+
+def rollout_settings(
+    config: RolloutConfig, micro_batch_size: int, run_seed: int, update: int, group: int
+) -> SampleSettings:
+    """How a run samples a group: with the window and the noise that follow from (run_seed, update, group)."""
+    return SampleSettings(
+        num_steps=config.num_steps,
+        guidance_scale=config.guidance_scale,
+        width=config.width,
+        height=config.height,
+        window=seeding.early_window(config.num_steps, config.window_size, run_seed, update, group),
+        noise_level=config.noise_level,
+        micro_batch_size=micro_batch_size,
+        run_key=(run_seed, update, group),
+    )
+
+
+def replay(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows: slice) -> kernels.Transition:
+    """Some rows of a stored transition again, through the policy as it is now."""
+    return rescore(stored, rows, replay_velocity(policy, rollout, stored, rows))
+
+
+def replay_velocity(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows: slice) -> Latents:
+    """The policy's velocity at the latents that the rollout saw."""
+    return policy.velocity(stored.latents[rows], stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale)
+
+
+def rescore(stored: StoredTransition, rows: slice, velocity: Latents) -> kernels.Transition:
+    """The stored transition under another velocity: same latents, same times, same kernel."""
+    return kernels.transition(
+        stored.latents[rows], velocity, stored.t, stored.s, stored.std, next_latents=stored.next_latents[rows]
+    )
