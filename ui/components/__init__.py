@@ -1,0 +1,65 @@
+"""Small components of our own: a view (plain data) and a template each.
+
+Templates are Jinja with autoescape on, rendered here, and reach the page as the value of a `gr.HTML`. Gradio's own
+Handlebars templates are not used for people's words: their output is pasted into a JavaScript template literal, so a
+prompt that says `${...}` would run.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import gradio as gr
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+
+@cache
+def _templates() -> Environment:
+    folder = Path(__file__).parent / "templates"
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["signed"] = signed
+    environment.filters["span"] = span
+    return environment
+
+
+def render(template: str, **values: object) -> str:
+    """Renders one of our templates to HTML; every value is escaped."""
+    return _templates().get_template(template).render(**values)
+
+
+def script(name: str) -> str:
+    """The JavaScript of a component (`js_on_load`)."""
+    return (ASSETS / name).read_text()
+
+
+def live(elem_id: str, value: str = "", js: str | None = None) -> gr.HTML:
+    """A place on the page that shows rendered HTML; `js` names the script that listens to it."""
+    return gr.HTML(value, elem_id=elem_id, js_on_load=script(js) if js else None, apply_default_css=False)
+
+
+def sentence(text: str) -> str:
+    """A refusal or a notice on the page; nothing when `text` is empty."""
+    return render("sentence.html", text=text) if text else ""
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """Writes a number with its sign, a real minus, and no sign at zero."""
+    text = f"{abs(value):.{digits}f}"
+    if not float(text):
+        return text
+    return ("+" if value > 0 else "−") + text
+
+
+def span(seconds: float) -> str:
+    """Writes a duration as people say it: 1.1 s, 40 s, 6 min, 2 h 5 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,151 @@
+"""The group strip: one group's images, each reward as a bar from the group's mean, and the details of one image."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from storage.groups import GroupView, ImageView
+from ui.components import render, signed, span
+from ui.forms import show_seeds
+
+REWARD_ORDER = ("verifier", "clip", "quality", "human")
+"""The same order everywhere; rewards that are not here follow by name."""
+_FULL_BAR = 2.5
+"""Standard deviations at which a bar is full."""
+_MIN_SPREAD = 1e-6
+"""A reward that differs by less inside a group does not tell its images apart."""
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One reward of one image against its group.
+
+    Attributes:
+        name: the reward.
+        left, width: percent of the track that the bar covers; the middle is the group's mean.
+        text: standard deviations from the mean, or a dash.
+        title: the whole sentence, with the raw value.
+    """
+
+    name: str
+    left: float
+    width: float
+    text: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of one reward inside a group."""
+
+    mean: float
+    std: float
+    n: int
+
+
+def reward_names(group: GroupView) -> list[str]:
+    """The rewards that any image of the group has, in the fixed order."""
+    found = {name for image in group.images for name in image.scores}
+    if any(image.stars is not None for image in group.images):
+        found.add("human")
+    known = [name for name in REWARD_ORDER if name in found]
+    return known + sorted(found - set(known))
+
+
+def value_of(image: ImageView, reward: str) -> float | None:
+    """The raw value of a reward on an image; stars are the reward "human"."""
+    if reward == "human" and reward not in image.scores:
+        return None if image.stars is None else float(image.stars)
+    score = image.scores.get(reward)
+    return score.value if score else None
+
+
+def spread_of(images: Sequence[ImageView], reward: str) -> Spread | None:
+    """Mean and standard deviation of the images that have a value; None when none has."""
+    values = [value for image in images if (value := value_of(image, reward)) is not None]
+    if not values:
+        return None
+    return Spread(statistics.fmean(values), statistics.pstdev(values), len(values))
+
+
+def bar_of(image: ImageView, reward: str, spread: Spread | None) -> Bar:
+    """Places one value against its group's mean, in the group's standard deviations."""
+    value = value_of(image, reward)
+    if value is None or spread is None:
+        score = image.scores.get(reward)
+        reason = score.reason if score and score.reason else "not scored"
+        return Bar(reward, 50, 0, "–", f"{reward}: {reason}")
+    distance = (value - spread.mean) / spread.std if spread.std > _MIN_SPREAD else 0.0
+    half = 50 * min(1.0, abs(distance) / _FULL_BAR)
+    title = f"{reward} {value:.3f}; the group's mean is {spread.mean:.3f}, its spread {spread.std:.3f}"
+    return Bar(reward, 50 - half if distance < 0 else 50, half, signed(distance, 1), title)
+
+
+def bars_of(group: GroupView, image: ImageView) -> list[Bar]:
+    """All bars of one image."""
+    return [bar_of(image, name, spread_of(group.images, name)) for name in reward_names(group)]
+
+
+def took(group: GroupView) -> float | None:
+    """Seconds from start to end of a finished group."""
+    record = group.group
+    if record.started_at is None or record.finished_at is None:
+        return None
+    return (record.finished_at - record.started_at).total_seconds()
+
+
+def settings_line(config: Mapping[str, object]) -> str:
+    """"16 steps · guidance 3 · 64 × 64"."""
+    guidance = float(str(config["guidance_scale"]))
+    words = "no guidance" if math.isclose(guidance, 1) else f"guidance {guidance:g}"
+    return f"{config['num_steps']} steps · {words} · {config['width']} × {config['height']}"
+
+
+def state_line(group: GroupView, position: int | None, wait: float | None) -> str:
+    """Where a group stands, in words; empty once it is done."""
+    record = group.group
+    about = f", about {span(wait)} left" if wait else ""
+    if record.state == "queued":
+        place = f"{position} ahead of it in the queue" if position else "next in the queue"
+        return f"Waiting: {place}{about}"
+    if record.state == "running":
+        return (record.phase or "starting").capitalize() + about
+    if record.state == "canceled":
+        return f"Canceled; {len(group.images)} of {len(record.seeds)} images kept"
+    if record.state == "failed":
+        return f"Failed: {record.reason or 'the engine gave no reason'}"
+    return ""
+
+
+def strip_html(group: GroupView, *, picked: str | None, position: int | None = None, wait: float | None = None) -> str:
+    """Renders a group; `picked` is the image whose details stand at the side, `wait` the seconds left if known."""
+    record = group.group
+    images = {image.image.index: image for image in group.images}
+    chosen = next((image for image in group.images if image.image.id == picked), None)
+    seconds = took(group)
+    rated = sum(1 for image in group.images if image.stars is not None or image.best)
+    return render(
+        "strip.html",
+        group=record,
+        checkpoint=group.checkpoint,
+        tiles=[(index, seed, images.get(index)) for index, seed in enumerate(record.seeds)],
+        bars={image.image.id: bars_of(group, image) for image in group.images},
+        chosen=chosen,
+        spreads={name: spread_of(group.images, name) for name in reward_names(group)},
+        value_of=value_of,
+        is_open=record.state in ("queued", "running"),
+        ready=len(group.images),
+        rated=rated,
+        state=state_line(group, position, wait),
+        settings=settings_line(record.config),
+        seeds=show_seeds(record.seeds),
+        seconds=None if seconds is None else span(seconds),
+    )
+
+
+def recent_html(groups: Sequence[GroupView], shown: str | None) -> str:
+    """Renders the list of earlier groups; `shown` is the id of the one on the canvas."""
+    return render("recent.html", groups=groups, shown=shown, settings_line=settings_line) if groups else ""

@@ -1,0 +1,86 @@
+"""Rate: one group, one decision, by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from storage import ratings
+from storage.groups import GroupView
+from ui import rating
+from ui.components import live, topbar
+from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
+
+PATH = "/rate"
+_TICK_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one browser shows: the group on the card, None for the empty state, and how many cards it has had."""
+
+    group_id: str | None = None
+    turn: int = 0
+
+
+def build(page: gr.Blocks, services: Services) -> None:
+    """Adds the page to `page`."""
+    topbar.build(PATH, services)
+    with gr.Column(elem_classes="page", elem_id="rate-page"):
+        card = live("card", js="rate.js")
+    seen = gr.State(Seen())
+    hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+
+    def load(request: gr.Request) -> tuple[Seen, str]:
+        wanted = request.query_params.get("group")
+        view = rating.start(services.db, LOCAL_USER, wanted)
+        return show(services, Seen(), view)
+
+    def answer(state: Seen, event: gr.EventData) -> tuple[Any, Any]:
+        return answered(services, state, str(event.act), event)
+
+    def tick(state: Seen) -> tuple[Any, Any]:
+        if state.group_id is not None:
+            return gr.skip(), gr.skip()
+        view = ratings.next_task(services.db, LOCAL_USER)
+        return show(services, state, view) if view else (gr.skip(), gr.skip())
+
+    page.load(load, None, [seen, card], **hidden)
+    card.answer(answer, seen, [seen, card], trigger_mode="multiple", **hidden)
+    gr.Timer(_TICK_SECONDS).tick(tick, seen, [seen, card], **hidden)
+
+
+def show(services: Services, state: Seen, view: GroupView | None, **words: Any) -> tuple[Seen, str]:
+    """The next card (a new turn), or the empty state."""
+    turn = state.turn + 1
+    group_id = view.group.id if view else None
+    html = rating.card_html(
+        view, ratings.progress(services.db, LOCAL_USER), turn=str(turn), upcoming=rating.upcoming(services.db, LOCAL_USER, group_id),
+        **words,
+    )  # fmt: skip
+    return replace(state, group_id=group_id, turn=turn), html
+
+
+def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any, Any]:
+    """Keeps an answer and shows the next card. A refusal leaves the card, and what was chosen, as it is."""
+    try:
+        if act == "undo":
+            undone = rating.undo(services.db, LOCAL_USER, str(event.key))
+            if undone is None:
+                return state, _again(services, state, saved="nothing to undo")
+            return show(services, state, undone.view, saved="undone", best=undone.best, stars=undone.stars)
+        said = rating.read_answer(event.group, event.key, event.best or None, event.stars, event.lead_ms)
+        keep: Callable[..., GroupView | None] = rating.skip if act == "skip" else rating.submit
+        following = keep(services.db, LOCAL_USER, said)
+    except SHOWN_ERRORS as error:
+        return state, _again(services, state, problem=shown(error))
+    return show(services, state, following, saved="skipped" if act == "skip" else "saved")
+
+
+def _again(services: Services, state: Seen, **words: Any) -> str:
+    """The same card once more, on the same turn, so that the browser keeps what was chosen."""
+    view = services.group(state.group_id)
+    return rating.card_html(view, ratings.progress(services.db, LOCAL_USER), turn=str(state.turn), **words)

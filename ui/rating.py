@@ -1,0 +1,154 @@
+"""What the rating card does: the next group, its answer in one transaction, undo."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from storage import ratings
+from storage.engine import Database
+from storage.groups import GroupView, get_group
+from storage.models import RatingEvent
+from storage.ratings import Progress, RatingInput
+from ui.components import render
+from ui.forms import Refused
+
+MAX_LEAD_MS = 24 * 3600 * 1000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer of the card, checked.
+
+    Attributes:
+        key: made by the browser for this card; a repeat with it counts once.
+        group_id: the rated group.
+        best: image id, or None.
+        stars: image id to 1..5.
+        lead_ms: milliseconds from showing the card to the answer, or None.
+    """
+
+    key: str
+    group_id: str
+    best: str | None
+    stars: Mapping[str, int]
+    lead_ms: int | None
+
+
+def read_answer(group_id: object, key: object, best: object, stars: object, lead_ms: object) -> Answer:
+    """Checks what a browser or a client sent; raises `Refused`."""
+    if not isinstance(group_id, str) or not isinstance(key, str) or not 8 <= len(key) <= 48:
+        raise Refused("The answer names no group or has no key of 8 to 48 characters: reload the page.")
+    if best is not None and not isinstance(best, str):
+        raise Refused("The best image is named by its id: reload the page.")
+    if not isinstance(stars, Mapping) or any(type(value) is not int or not 1 <= value <= 5 for value in stars.values()):
+        raise Refused("Stars are whole numbers from 1 to 5, by image id.")
+    lead = lead_ms if isinstance(lead_ms, int) and 0 <= lead_ms <= MAX_LEAD_MS else None
+    return Answer(key, group_id, best or None, {str(image): value for image, value in stars.items()}, lead)
+
+
+def inputs_of(answer: Answer, annotator_id: str) -> list[RatingInput]:
+    """The answer as rating events, each with a key that follows from the card's key."""
+
+    def event(kind: str, suffix: str, image_id: str, value: int | None) -> RatingInput:
+        return RatingInput(
+            client_key=f"{answer.key}:{suffix}", annotator_id=annotator_id, group_id=answer.group_id,
+            kind="best" if kind == "best" else "stars", image_id=image_id, value=value, lead_ms=answer.lead_ms,
+        )  # fmt: skip
+
+    order = sorted(answer.stars)
+    events = [event("stars", f"s{order.index(image)}", image, answer.stars[image]) for image in order]
+    if answer.best:
+        events.append(event("best", "b", answer.best, None))
+    return events
+
+
+def submit(db: Database, annotator_id: str, answer: Answer) -> GroupView | None:
+    """Keeps an answer and returns the next group, None when nothing is left.
+
+    Raises:
+        Refused: nothing was chosen.
+        NotSavedError: the disk refused; nothing was kept.
+    """
+    events = inputs_of(answer, annotator_id)
+    if not events:
+        raise Refused("Nothing was rated: pick the best image or give stars, or skip the group.")
+    return ratings.submit(db, annotator_id, answer.group_id, events)
+
+
+def skip(db: Database, annotator_id: str, answer: Answer) -> GroupView | None:
+    """Gives a group back unjudged and returns the next one."""
+    event = RatingInput(
+        client_key=f"{answer.key}:skip", annotator_id=annotator_id, group_id=answer.group_id, kind="skip",
+        lead_ms=answer.lead_ms,
+    )  # fmt: skip
+    return ratings.submit(db, annotator_id, answer.group_id, [event])
+
+
+@dataclass(frozen=True)
+class Undone:
+    """The group that an undo opened again, and what had been said about it."""
+
+    view: GroupView
+    best: str | None
+    stars: Mapping[str, int]
+
+
+def undo(db: Database, annotator_id: str, key: str) -> Undone | None:
+    """Takes back the last answer; None when there is none."""
+    event = ratings.undo(db, annotator_id, f"{key[:48]}:undo")
+    if event is None:
+        return None
+    with db.read() as session:
+        act = session.scalars(select(RatingEvent).where(RatingEvent.act_id == event.act_id)).all()
+    best = next((said.image_id for said in act if said.kind == "best"), None)
+    stars = {said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value}
+    return Undone(get_group(db, event.group_id, annotator_id), best, stars)
+
+
+def card_html(
+    view: GroupView | None, progress: Progress, *, turn: str, saved: str = "", problem: str = "",
+    best: str | None = None, stars: Mapping[str, int] | None = None, upcoming: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """Renders the card, or the honest empty state; scores and checkpoint stay hidden while somebody judges.
+
+    Args:
+        turn: changes with every card, so that the browser knows a new one from a redrawn one.
+        upcoming: image ids of the card after this one, to load ahead.
+    """
+    return render(
+        "card.html",
+        group=view.group if view else None,
+        images=[image.image for image in view.images] if view else [],
+        turn=turn,
+        before=json.dumps({"best": best, "stars": dict(stars or {})}),
+        upcoming=upcoming,
+        done=progress.rated,
+        skipped=progress.skipped,
+        today=progress.rated_today,
+        total=progress.rated + progress.open,
+        saved=saved,
+        problem=problem,
+    )
+
+
+def start(db: Database, annotator_id: str, wanted: object) -> GroupView | None:
+    """The group that the page opens with: the one in its address when it can still be rated, else the next task."""
+    if isinstance(wanted, str):
+        try:
+            view = get_group(db, wanted, annotator_id)
+        except LookupError:
+            view = None
+        if view is not None and view.group.state == "done":
+            return view
+    return ratings.next_task(db, annotator_id)
+
+
+def upcoming(db: Database, annotator_id: str, shown: str | None) -> list[str]:
+    """Image ids of the group after the shown one, so that the browser can load them ahead."""
+    if shown is None:
+        return []
+    return [image.image.id for view in ratings.upcoming(db, annotator_id, exclude=[shown]) for image in view.images]
