@@ -77,7 +77,7 @@ def open_count(session: Session, annotator_id: str) -> int:
 
 
 def touch(session: Session, group_id: str, annotator_id: str, outcome: Outcome, lease_seconds: int) -> None:
-    """After a single rating: keeps the annotator's lease alive; a group rated without one (in the studio) is done."""
+    """After a single rating: the lease is renewed; a group rated without one (in the studio) is judged."""
     latest = _latest(session, group_id, annotator_id)
     now = utc_now()
     if latest is None:

@@ -58,7 +58,7 @@ def base_of(db: Database, checkpoint: Checkpoint) -> BaseModel:
 def commit_checkpoint(
     db: Database, *, run_id: str, attempt: int, update: int, name: str, path: str, sha256: str
 ) -> Checkpoint:
-    """Notes the finished files of one update; again for the same (run, update) replaces what the row says of them.
+    """Notes the finished files of one update; a second call for the same (run, update) replaces the first.
 
     Args:
         path: relative to the data folder.

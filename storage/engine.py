@@ -1,7 +1,7 @@
 """Opens the data folder: which SQLite, with which settings, and the two ways to talk to it.
 
-Reads and writes use separate connections. Every write is a BEGIN IMMEDIATE on the process's one write connection, so
-a decision and what follows from it are one transaction, and waiting happens before work, not in the middle of it.
+Reads and writes use separate connections. Every write is a BEGIN IMMEDIATE on the process's one write
+connection, so a decision and what follows from it are one transaction, and the waiting comes before the work.
 """
 
 from __future__ import annotations
@@ -17,18 +17,16 @@ from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from storage import filesystems, migrate
-from storage.errors import not_saved
+from storage.errors import in_words
 
 try:
     import pysqlite3.dbapi2 as pysqlite
-except (
-    ImportError
-):  # wheels exist for Linux only; elsewhere the standard library's SQLite is judged by its version
+except ImportError:  # wheels exist for Linux only; elsewhere the standard library's is judged by its version
     pysqlite = None
 
 BUSY_TIMEOUT_MS = 10_000
@@ -48,16 +46,21 @@ class Driver:
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:
-    """True where the WAL-reset corruption bug is absent (in 3.7.0 to 3.51.2; fixed in 3.51.3, backported to 3.50.7)."""
+    """True where WAL cannot lose pages: the reset bug is in 3.7.0 to 3.51.2; 3.50.7 has the fix as well."""
     return version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51)
 
 
+def available_modules() -> list[ModuleType]:
+    """The SQLite modules of this interpreter, best first."""
+    return [sqlite3] if pysqlite is None else [pysqlite, sqlite3]
+
+
 def choose_driver(home: Path) -> tuple[ModuleType, Driver]:
-    """A SQLite that may run WAL, else the standard library's with a rollback journal, which the bug cannot touch."""
-    candidates: list[ModuleType] = [sqlite3] if pysqlite is None else [pysqlite, sqlite3]
-    fixed = next((module for module in candidates if has_wal_fix(module.sqlite_version_info)), None)
-    module = fixed or sqlite3
-    is_wal = fixed is not None and filesystems.has_shared_memory(home)
+    """A SQLite that may run WAL, else one with a rollback journal, which the reset bug cannot touch."""
+    modules = available_modules()
+    fixed = [module for module in modules if has_wal_fix(module.sqlite_version_info)]
+    module = (fixed or modules)[0]
+    is_wal = bool(fixed) and filesystems.has_shared_memory(home)
     journal_mode, synchronous = ("WAL", "FULL") if is_wal else ("TRUNCATE", "EXTRA")
     return module, Driver(module.__name__.split(".")[0], module.sqlite_version, journal_mode, synchronous)
 
@@ -77,13 +80,20 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One consistent view of the data; a write in it is refused by SQLite."""
+        """One consistent view of the data; SQLite refuses a write in it.
+
+        Raises:
+            UnreadableError: the file is damaged, or locked for too long.
+        """
         with Session(self._reader, expire_on_commit=False) as session:
-            yield session
+            try:
+                yield session
+            except StatementError as error:
+                raise in_words(error, writing=False) from error
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction: committed and on disk when the block ends, or wholly undone when it raises.
+        """One transaction: committed and on disk when the block ends, wholly undone when it raises.
 
         Raises:
             NotSavedError: the disk is full, or another process held the database for too long.
@@ -95,9 +105,9 @@ class Database:
             try:
                 yield session
                 session.commit()
-            except DatabaseError as error:
+            except StatementError as error:
                 session.rollback()
-                raise not_saved(error) from error
+                raise in_words(error, writing=True) from error
             finally:
                 self._write_owner = None
 
@@ -113,21 +123,33 @@ def open_database(home: Path, url: str | None = None) -> Database:
     Raises:
         ValueError: `url` is not a SQLite one.
         SchemaError: the data was written by a newer version of this program.
-        OSError: the folder cannot be written, or lies on a network file system.
+        OSError: the folder cannot be written or lies on a network file system, or the file is damaged.
     """
     if url is not None and make_url(url).get_backend_name() != "sqlite":
         raise ValueError(
-            f"expected a sqlite:/// address, got {url}: this version keeps its data in SQLite only"
+            "expected a sqlite:/// address, got another database: this version keeps SQLite only"
         )
-    for name in FOLDERS:
-        (home / name).mkdir(parents=True, exist_ok=True)
+    _make_folders(home)
     filesystems.refuse_network(home)
     module, driver = choose_driver(home)
     address = url or f"sqlite:///{home / 'app.db'}"
-    plain = make_engine(address, module, driver, pool_size=0, begin="BEGIN IMMEDIATE", foreign_keys=False)
-    migrate.to_head(plain, home)
-    plain.dispose()
-    return Database(home, address, module, driver)
+    database = Database(home, address, module, driver)
+    upgrader = make_engine(address, module, driver, pool_size=0, begin="BEGIN IMMEDIATE", foreign_keys=False)
+    try:
+        migrate.to_head(database._reader, upgrader, home)
+    except StatementError as error:
+        raise in_words(error, writing=True) from error
+    return database
+
+
+def _make_folders(home: Path) -> None:
+    try:
+        for name in FOLDERS:
+            (home / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the data folder {home} cannot be made ({error.strerror}): choose another FLOWGRPO_HOME"
+        ) from error
 
 
 def make_engine(
@@ -140,19 +162,15 @@ def make_engine(
     query_only: bool = False,
     foreign_keys: bool = True,
 ) -> Engine:
-    """An engine whose every connection has the settings of reliability.md 1.2; pool_size 0 keeps none open."""
-    pool: dict[str, Any] = (
-        {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 30}
-        if pool_size
-        else {"poolclass": NullPool}
-    )
+    """An engine whose every connection has the settings of reliability.md 1.2; `pool_size` 0 keeps none."""
+    pool: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 30}
+    if pool_size == 0:
+        pool = {"poolclass": NullPool}
     engine = create_engine(url, module=module, connect_args={"check_same_thread": False}, **pool)
 
     @event.listens_for(engine, "connect")
     def _set_up(connection: Any, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = (
-            None  # the driver must not open transactions of its own; `begin` below does
-        )
+        connection.isolation_level = None  # the driver must open no transactions of its own; `begin` does
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         _set_journal_mode(connection, driver.journal_mode)
         connection.execute(f"PRAGMA synchronous={driver.synchronous}")
@@ -168,7 +186,7 @@ def make_engine(
 
 
 def _set_journal_mode(connection: Any, wanted: str) -> None:
-    """Setting WAL again is free; leaving it is not possible while another process has the database open."""
+    """WAL stays set in the file; it cannot be left while another process has the database open."""
     (mode,) = connection.execute(f"PRAGMA journal_mode={wanted}").fetchone()
     if mode.upper() != wanted:
         raise OSError(

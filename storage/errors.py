@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
-_BUSY = frozenset({5, 6})
-_READ_ONLY, _IO, _CORRUPT, _FULL = 8, 10, 11, 13
+_TROUBLE = {
+    5: "another process kept the database busy for 10 s: try again",
+    6: "another process kept the database busy for 10 s: try again",
+    8: "the data folder is read-only: make it writable, then try again",
+    10: "the disk is full or cannot be written: free some space, then try again",
+    11: "the database file is damaged: stop the program and restore a backup",
+    13: "the disk is full: free some space, then try again",
+    14: "the database file cannot be opened: check the disk and the rights of the data folder",
+    26: "the database file is damaged: stop the program and restore a backup",
+}
+"""SQLite's primary result codes (sqlite.org/rescode.html) to sentences."""
 
 
 class NotSavedError(OSError):
     """Nothing of the transaction was kept; the same call may be made again with the same keys."""
+
+
+class UnreadableError(OSError):
+    """The database could not be read just now."""
 
 
 class SchemaError(RuntimeError):
@@ -20,21 +33,12 @@ class StaleAttemptError(RuntimeError):
     """A process of an earlier attempt tried to write for a run that has moved on; it must end."""
 
 
-def not_saved(error: DatabaseError) -> Exception:
-    """The sentence for a failed write; errors that are bugs (constraints) come back unchanged."""
-    if isinstance(error, IntegrityError):
+def in_words(error: StatementError, *, writing: bool) -> Exception:
+    """The error that a caller can show; what is a bug (a constraint, bad SQL) comes back unchanged."""
+    if not isinstance(error, DatabaseError):
+        # A column type refused the value; its own sentence is the one to show.
+        return error.orig if isinstance(error.orig, ValueError) else error
+    sentence = _TROUBLE.get(getattr(error.orig, "sqlite_errorcode", 0) & 0xFF)
+    if sentence is None or isinstance(error, IntegrityError):
         return error
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    if code in _BUSY:
-        return NotSavedError("Not saved: another process kept the database busy for 10 s. Try again.")
-    if code in (_FULL, _IO):
-        return NotSavedError(
-            "Not saved: the disk is full or cannot be written. Free some space, then try again."
-        )
-    if code == _READ_ONLY:
-        return NotSavedError("Not saved: the data folder is read-only. Make it writable, then try again.")
-    if code == _CORRUPT:
-        return NotSavedError(
-            "Not saved: the database file is damaged. Stop the program and restore a backup."
-        )
-    return error
+    return NotSavedError(f"Not saved: {sentence}.") if writing else UnreadableError(f"Not read: {sentence}.")

@@ -11,7 +11,7 @@ from storage.lookup import required
 from storage.models import Checkpoint, Evaluation
 
 
-def record_evaluation(
+def record_evaluation(  # noqa: PLR0913  (keywords, one per column)
     db: Database,
     *,
     checkpoint_id: str,

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from storage.engine import Database
@@ -19,7 +19,7 @@ MAX_SEED = 2**32 - 1
 MAX_CLAIMS = 2
 """A group that outlived this many workers is failed instead of queued again."""
 REUSABLE: tuple[GroupKind, ...] = ("studio", "compare", "demo")
-"""Kinds whose images follow from prompt, checkpoint, config and seeds alone; samples of a run also from its update."""
+"""Kinds whose images follow from prompt, checkpoint, config and seeds alone."""
 _URGENCY = case((ImageGroup.kind.in_(("studio", "compare")), 0), else_=1)
 
 
@@ -54,7 +54,7 @@ class GroupView:
     checkpoint: Checkpoint
 
 
-def request_group(
+def request_group(  # noqa: PLR0913  (keywords, one per column)
     db: Database,
     *,
     prompt: str,
@@ -123,14 +123,14 @@ def claim_group(db: Database, worker_id: str) -> ImageGroup | None:
 
 
 def set_phase(db: Database, group_id: str, phase: str) -> bool:
-    """Says what is being done, for the page; False when the group is no longer running, and work on it may stop."""
+    """Says what is being done; False when the group is no longer running, so that work on it may stop."""
     return _change(db, group_id, ("running",), phase=phase)
 
 
 def add_image(
     db: Database, *, group_id: str, index: int, seed: int, sha256: str, width: int, height: int
 ) -> Image:
-    """Notes an image whose blob is on disk. Idempotent by (group, index): the first one stays, since it may be known."""
+    """Notes an image whose blob is on disk; of several for one (group, index) the first one stays."""
     with db.write() as session:
         group = required(session, ImageGroup, group_id, "group")
         if not 0 <= index < len(group.seeds):
@@ -215,13 +215,14 @@ def queued_count(db: Database) -> int:
 
 
 def queue_position(db: Database, group_id: str) -> int:
-    """How many queued groups will be claimed before this one; 0 for the next one and for groups past the queue."""
+    """How many queued groups come before this one; 0 for the next one and for groups past the queue."""
     with db.read() as session:
         group = required(session, ImageGroup, group_id, "group")
         if group.state != "queued":
             return 0
-        mine = 0 if group.kind in ("studio", "compare") else 1
-        ahead = or_(mine > _URGENCY, and_(mine == _URGENCY, ImageGroup.seq < group.seq))
+        mine = literal(0 if group.kind in ("studio", "compare") else 1)
+        earlier = and_(mine == _URGENCY, ImageGroup.seq < group.seq)
+        ahead = or_(mine > _URGENCY, earlier)
         return session.scalar(select(func.count()).where(ImageGroup.state == "queued", ahead)) or 0
 
 
@@ -276,7 +277,7 @@ def find_group(
 
 
 def views(session: Session, groups: Sequence[ImageGroup], annotator_id: str | None = None) -> list[GroupView]:
-    """Joins groups with their images, scores, ratings and checkpoints: one query each, however many groups."""
+    """Groups with images, scores, ratings and checkpoints: one query for each, however many groups."""
     ids = [group.id for group in groups]
     checkpoints = {
         row.id: row

@@ -1,7 +1,7 @@
 """Locks between processes, by flock: held exactly as long as some process keeps the file descriptor.
 
-A lock on an inherited descriptor lives until the last process of the tree has gone, kill -9 included, so "alive or
-dead" and "device free or taken" are never a guess (reliability.md 2.3). The files are never deleted.
+A lock on an inherited descriptor lives until the last process of the tree has gone, kill -9 included, so
+"alive or dead" and "device free or taken" are never a guess. The files are never deleted.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PROBE_SECONDS = 0.1
-"""How long an attempt that does not wait still outlasts an `is_held` probe, which takes the lock for microseconds."""
+"""An `is_held` probe takes the lock for microseconds; an attempt that does not wait outlasts that."""
 
 
 class FileLock:
-    """An exclusive flock on `path`; the descriptor is inheritable, so children may share and outlive the hold."""
+    """An exclusive flock on `path`; the descriptor is inheritable, so that children may share the hold."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._fd: int | None = None
+
+    @classmethod
+    def adopt(cls, path: Path, fd: int) -> FileLock:
+        """The lock that this process inherited as `fd`."""
+        lock = cls(path)
+        lock._fd = fd
+        return lock
 
     @property
     def fd(self) -> int:
@@ -32,12 +39,14 @@ class FileLock:
         return self._fd
 
     def acquire(self, blocking: bool = True) -> bool:
-        """Takes the lock; without `blocking`, returns False at once when somebody else holds it."""
+        """Takes the lock; without `blocking`, returns False when somebody else holds it."""
         if self._fd is not None:
             raise RuntimeError(f"the lock {self.path.name} is held already by this object")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        if not (_wait(fd) if blocking else _try(fd)):
+        if blocking:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        elif not _try_for(fd, _PROBE_SECONDS):
             os.close(fd)
             return False
         os.set_inheritable(fd, True)
@@ -45,21 +54,16 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Closes this process's descriptor; children that inherited it still hold the lock."""
+        """Ends the hold for every process that shares it. Nothing happens when it is not held."""
+        if self._fd is not None:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """Lets go of this process's copy only: children that inherited it hold the lock alone."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-    def hand_over(self) -> None:
-        """After a child inherited `fd`: this process lets go of its copy, and the child holds the lock alone."""
-        self.release()
-
-    @classmethod
-    def adopt(cls, path: Path, fd: int) -> FileLock:
-        """The lock that this process inherited as `fd`."""
-        lock = cls(path)
-        lock._fd = fd
-        return lock
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -69,21 +73,21 @@ class FileLock:
         self.release()
 
 
-def _wait(fd: int) -> bool:
-    fcntl.flock(fd, fcntl.LOCK_EX)
+def _try(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 
-def _try(fd: int) -> bool:
-    give_up_at = time.monotonic() + _PROBE_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= give_up_at:
-                return False
-            time.sleep(0.005)
+def _try_for(fd: int, seconds: float) -> bool:
+    give_up_at = time.monotonic() + seconds
+    while not _try(fd):
+        if time.monotonic() >= give_up_at:
+            return False
+        time.sleep(0.005)
+    return True
 
 
 def is_held(path: Path) -> bool:
@@ -93,10 +97,7 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
+        return not _try(fd)
     finally:
         os.close(fd)
 
@@ -104,8 +105,8 @@ def is_held(path: Path) -> bool:
 class Turnstile:
     """Hands a device back and forth between processes that both want it all the time.
 
-    One flock is not fair: whoever releases it takes it again before the other wakes up. Here a process first takes
-    the place of "next", and gives it up only when it has the device; so the one that just finished queues behind.
+    One flock is not fair: whoever releases it takes it again before the other wakes up. Here a process first
+    takes the place of "next" and keeps it until it has the device; whoever just finished queues behind it.
     """
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from storage.models import MAX_PROMPT_LENGTH, Record
-from storage.types import canonical_json
+from storage.types import canonical_json, safe_text
 
 R = TypeVar("R", bound=Record)
 
@@ -34,7 +34,7 @@ def checked_prompt(prompt: str) -> str:
         raise ValueError("the prompt is empty: write what the image should show")
     if len(prompt) > MAX_PROMPT_LENGTH:
         raise ValueError(f"the prompt has {len(prompt)} characters: shorten it to {MAX_PROMPT_LENGTH}")
-    return prompt
+    return safe_text(prompt)
 
 
 def prompt_hash(prompt: str) -> str:

@@ -1,4 +1,4 @@
-"""The tables. Ids are UUIDv7 text, times are UTC, and nothing that a person made is ever deleted by a cascade."""
+"""The tables. Ids are UUIDv7 text, times are UTC, and no cascade ever deletes what a person made."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What people say about images: kept for ever, once per click, and nothing is "saved" before COMMIT returned.
 
-Every rating carries a key that the browser made for the click. A retry, a double click or a second tab with the same
-key changes nothing and gets the same answer, so a client may repeat a call until it hears back.
+Every rating carries a key that the browser made for the click. A retry, a double click or a second tab with
+the same key changes nothing and gets the same answer, so a client may repeat a call until it hears back.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def rate(db: Database, rating: RatingInput) -> RatingEvent:
     """Keeps one rating; again with the same key returns the one that was kept.
 
     Raises:
-        ValueError: a kind, value or image that does not fit, a group that is not done, or a key used for another act.
+        ValueError: a kind, value or image that does not fit, a group that is not done, or a key used before.
         LookupError: unknown annotator, group or image.
         NotSavedError: nothing was kept; call again with the same key.
     """
@@ -80,8 +80,8 @@ def submit(
 ) -> GroupView | None:
     """Keeps all ratings of a group, ends its assignment and leases the next one, in one transaction.
 
-    The ratings are one act: one undo takes all of them back. May be repeated like `rate`; `ratings` may be empty when
-    the group was rated click by click.
+    The ratings are one act: one undo takes all of them back. May be repeated like `rate`; `ratings` may be
+    empty when the group was rated click by click.
 
     Returns:
         The next group, or None when there is nothing left to rate.
@@ -119,10 +119,9 @@ def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None
         known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == client_key))
         if known is not None:
             return _same_act(known, (annotator_id, "undo"), (known.annotator_id, known.kind))
-        said = _said(session, annotator_id)
-        if not said:
+        last = _last_act(session, annotator_id)
+        if last is None:
             return None
-        last = said[-1]
         event = RatingEvent(
             client_key=client_key, annotator_id=annotator_id, group_id=last.group_id, kind="undo"
         )
@@ -144,7 +143,7 @@ def current_ratings(db: Database, group_id: str, annotator_id: str | None = None
 def next_task(
     db: Database, annotator_id: str, lease_seconds: int = LEASE_SECONDS, exclude: Collection[str] = ()
 ) -> GroupView | None:
-    """The group to rate now: the one on lease already, else the least rated, newest first; None when all are done."""
+    """The group to rate now: the one on lease, else the least rated, newest first; None when all are done."""
     with db.write() as session:
         required(session, User, annotator_id, "annotator")
         return _lease_next(session, annotator_id, lease_seconds, exclude)
@@ -175,12 +174,18 @@ def _lease_next(
     return None if group is None else views(session, [group], annotator_id)[0]
 
 
-def _said(session: Session, annotator_id: str, group_id: str | None = None) -> list[RatingEvent]:
-    """The annotator's events that stand, in order; the whole history without `group_id`."""
-    query = select(RatingEvent).where(RatingEvent.annotator_id == annotator_id).order_by(RatingEvent.seq)
-    if group_id is not None:
-        query = query.where(RatingEvent.group_id == group_id)
-    return standing(list(session.scalars(query)))
+def _said(session: Session, annotator_id: str, group_id: str) -> list[RatingEvent]:
+    """What the annotator said about the group and did not take back, in order."""
+    mine = RatingEvent.annotator_id == annotator_id, RatingEvent.group_id == group_id
+    return standing(list(session.scalars(select(RatingEvent).where(*mine).order_by(RatingEvent.seq))))
+
+
+def _last_act(session: Session, annotator_id: str) -> RatingEvent | None:
+    """The annotator's last event that stands, of any group."""
+    mine = RatingEvent.annotator_id == annotator_id
+    undone = select(RatingEvent.act_id).where(mine, RatingEvent.kind == "undo")
+    query = select(RatingEvent).where(mine, RatingEvent.act_id.not_in(undone))
+    return session.scalar(query.order_by(RatingEvent.seq.desc()).limit(1))
 
 
 def _keep(session: Session, rating: RatingInput, act_id: str) -> tuple[RatingEvent, bool]:

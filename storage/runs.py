@@ -1,6 +1,7 @@
 """Runs: intent, states, and the proof that the writer is the current attempt (reliability.md 8.3).
 
-Only the run's own shim says how it ended, only the dispatcher says starting and lost, people set flags and resume.
+Only the run's own shim says how it ended, only the dispatcher says starting and lost; people set flags and
+resume.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def create_run(
     """Queues a run. `config` is a RunConfig's dump, stored word for word.
 
     Raises:
-        ValueError: empty name. LookupError: unknown owner, or a checkpoint that is unknown, damaged or pruned.
+        ValueError: empty name. LookupError: unknown owner; unknown, damaged or pruned checkpoint.
     """
     if not name.strip():
         raise ValueError("the run has no name: give it one")
@@ -120,13 +121,7 @@ def _move(
 ) -> bool:
     if run.state not in from_states or attempt not in (None, run.attempt):
         return False
-    now = utc_now()
-    session.add(
-        RunEvent(
-            run_id=run.id, attempt=run.attempt, at=now, kind="state",
-            from_state=run.state, to_state=to, detail=reason or "",
-        )
-    )  # fmt: skip
+    was, now = run.state, utc_now()
     values: dict[str, Any] = {"state": to, "version": run.version + 1, "reason": reason}
     if to == "queued":
         values |= {"stop_requested_at": None, "finished_at": None}
@@ -134,14 +129,20 @@ def _move(
         values["started_at"] = now
     if to in ENDED:
         values["finished_at"] = now
+    # Certain under SQLite's lock; where writers run side by side the version decides who was first.
     seen = Run.id == run.id, Run.version == run.version
     result = session.execute(update(Run).where(*seen).values(**values))
+    if not isinstance(result, CursorResult) or result.rowcount != 1:
+        return False
     session.refresh(run)
-    return isinstance(result, CursorResult) and result.rowcount == 1
+    event = RunEvent(run_id=run.id, attempt=run.attempt, at=now, kind="state", from_state=was, to_state=to)
+    event.detail = reason or ""
+    session.add(event)
+    return True
 
 
 def claim_run(db: Database, *, host: str, boot_id: str) -> Run | None:
-    """The oldest queued run, now starting at the next attempt with its first beat; None while this host is busy."""
+    """The oldest queued run, now starting, with attempt and first beat; None while the host is busy."""
     query = select(Run).where(Run.state == "queued").order_by(Run.number).limit(1)
     with db.read() as session:
         if session.scalar(query) is None:
@@ -230,7 +231,7 @@ def _is_current(session: Session, run_id: str, attempt: int) -> bool:
 
 
 def request_stop(db: Database, run_id: str) -> Run:
-    """Asks a run to stop: one that waits is canceled, a paused one is stopped, one with processes gets the flag."""
+    """Asks a run to stop: a waiting one is canceled, a paused one stopped, an active one gets the flag."""
     with db.write() as session:
         run = required(session, Run, run_id, "run")
         if run.state == "queued":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ from sqlalchemy import JSON, DateTime, Dialect, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
+_ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _id_lock = threading.Lock()
 _last_id = 0
 
@@ -25,15 +27,41 @@ def new_id() -> str:
     random_bits = int.from_bytes(os.urandom(10))
     value = stamp | (0x7 << 76) | ((random_bits >> 68) << 64) | (0b10 << 62) | (random_bits & ((1 << 62) - 1))
     with _id_lock:
-        # The step stays inside the 62 random bits unless all of them are ones, which does not happen.
+        # One step up stays inside the 62 random bits unless all of them are ones, which does not happen.
         value = max(value, _last_id + 1)
         _last_id = value
     return str(uuid.UUID(int=value))
 
 
 def utc_now() -> datetime:
-    """The time that goes into rows. Leases compare it with itself, on one host or on hosts with one clock."""
+    """The time that goes into rows; leases compare it with itself."""
     return datetime.now(UTC)
+
+
+def safe_text(text: str) -> str:
+    """The text itself; ValueError for what a database or a file cannot hold (NUL, half a surrogate pair)."""
+    if "\x00" in text:
+        raise ValueError("the text holds a NUL character: remove it and try again")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("the text holds half a character: type or paste it again") from error
+    return text
+
+
+def canonical_json(value: Any) -> str:
+    """One text per value, keys sorted: what hashes and comparisons of configs use.
+
+    Raises:
+        ValueError: for NaN, infinity or NUL inside, or a value that JSON has no form for.
+    """
+    try:
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"expected finite JSON values, got {str(value)[:80]}: {error}") from error
+    if _ESCAPED_NUL.search(text):
+        raise ValueError("the text holds a NUL character: remove it and try again")
+    return safe_text(text)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -57,19 +85,17 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class SafeText(TypeDecorator[str]):
-    """Text without NUL, which SQLite keeps and PostgreSQL refuses."""
+    """Text that both databases can hold."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        if value is not None and "\x00" in value:
-            raise ValueError("the text holds a NUL character: remove it and try again")
-        return value
+        return None if value is None else safe_text(value)
 
 
 class FiniteJSON(TypeDecorator[Any]):
-    """JSON without NaN, infinity or NUL: Python writes them, JSONB refuses them."""
+    """JSON without NaN, infinity or NUL: Python writes them, PostgreSQL's JSONB refuses them."""
 
     impl = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
     cache_ok = True
@@ -78,18 +104,3 @@ class FiniteJSON(TypeDecorator[Any]):
         if value is not None:
             canonical_json(value)
         return value
-
-
-def canonical_json(value: Any) -> str:
-    """One text per value, keys sorted: what hashes and comparisons of configs use.
-
-    Raises:
-        ValueError: for NaN, infinity or NUL inside, or a value that JSON has no form for.
-    """
-    try:
-        text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"expected finite JSON values, got {str(value)[:80]}: {error}") from error
-    if "\\u0000" in text:
-        raise ValueError("the text holds a NUL character: remove it and try again")
-    return text
