@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
 
 _TROUBLE = {
-    5: "another process kept the database busy for 10 s: try again",
-    6: "another process kept the database busy for 10 s: try again",
+    5: "another process kept the database busy for too long: try again",
+    6: "another process kept the database busy for too long: try again",
     8: "the data folder is read-only: make it writable, then try again",
     10: "the disk is full or cannot be written: free some space, then try again",
     11: "the database file is damaged: stop the program and restore a backup",

@@ -1,24 +1,27 @@
-"""A fresh data folder with a base, and shortcuts to the states that tests start from."""
+"""A fresh data folder with a base, and a queued run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from storage import checkpoints, groups, runs
+from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.groups import GroupView
-from storage.models import Checkpoint, GroupKind, Run
-
-CONFIG = {"num_steps": 8, "guidance_scale": 1.0, "width": 64, "height": 64, "negative_prompt": ""}
-DoneGroup = Callable[..., GroupView]
+from storage.models import Checkpoint, Run
+from tests.storage.records import finished_group
 
 
 @pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "home")
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def db(home: Path) -> Iterator[Database]:
+    database = open_database(home)
     yield database
     database.close()
 
@@ -29,30 +32,11 @@ def base(db: Database) -> Checkpoint:
 
 
 @pytest.fixture
-def run(db: Database, base: Checkpoint) -> Run:
-    config = {"num_updates": 4, "prompts": ["red hair"]}
-    return runs.create_run(db, name="first", owner_id="local", parent_checkpoint_id=base.id, config=config)
+def group(db: Database, base: Checkpoint) -> GroupView:
+    return finished_group(db, base)
 
 
 @pytest.fixture
-def done_group(db: Database, base: Checkpoint) -> DoneGroup:
-    """Makes a finished group of two images."""
-
-    def make(prompt: str = "portrait, red hair", kind: GroupKind = "studio") -> GroupView:
-        group = groups.request_group(
-            db,
-            prompt=prompt,
-            checkpoint_id=base.id,
-            config=CONFIG,
-            seeds=[1, 2],
-            kind=kind,
-            worker_id="host:cpu",
-        )
-        for index, seed in enumerate(group.seeds):
-            groups.add_image(
-                db, group_id=group.id, index=index, seed=seed, sha256=f"{seed:064x}", width=64, height=64
-            )
-        assert groups.finish_group(db, group.id)
-        return groups.get_group(db, group.id)
-
-    return make
+def run(db: Database, base: Checkpoint) -> Run:
+    config = {"num_updates": 4, "prompts": ["red hair"]}
+    return runs.create_run(db, name="first", owner_id="local", parent_checkpoint_id=base.id, config=config)
