@@ -31,7 +31,7 @@ Latents = Float[Tensor, "sample *latent"]
 
 
 def vp_scale(t: float) -> float:
-    """alpha + sigma at time t: `latents_vp = vp_scale(t) * latents_rf`. Follows from alpha^2 + sigma^2 = 1."""
+    """What RF latents are multiplied by to be VP latents: alpha + sigma, by alpha^2 + sigma^2 = 1."""
     return 1 / math.hypot(t, 1 - t)
 
 
@@ -61,7 +61,7 @@ def eps_hat(latents: Latents, velocity: Latents, t: float) -> Latents:
 
 
 def velocity_from(prediction: Latents, latents: Latents, t: float, kind: Prediction) -> Latents:
-    """v = eps_hat - x0_hat from what a VP network predicted at RF latents of time 0 < t < 1."""
+    """The velocity eps_hat - x0_hat from what a VP network predicted at RF latents of time 0 < t < 1."""
     if kind == "epsilon":
         return (prediction - latents) / (1 - t)
     if kind == "sample":

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from itertools import pairwise
+from typing import Required, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from flowgrpo import kernels, seeds as seeding
+from flowgrpo import kernels
+from flowgrpo import seeds as seeding
 from flowgrpo.config import RolloutConfig
 from flowgrpo.flow import Latents
 from flowgrpo.policies.unet import Conditioning, UNetPolicy
@@ -75,29 +77,13 @@ class Progress:
     rollout: Rollout | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Walk:
-    """How latents go from noise to an image."""
-
-    times: tuple[float, ...]
-    guidance_scale: float
-    window: range
-    noise_level: float
-    run_key: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        last = len(self.times) - 2
-        if len(self.window) and not 0 <= self.window[0] <= self.window[-1] < last:
-            raise ValueError(f"the window must lie within steps 0 to {last - 1}, the last has no noise: got {self.window}")
-
-
 class SampleSettings(TypedDict, total=False):
-    """Keyword arguments of `denoise` that `sample` and `sample_group` pass on."""
+    """Keyword arguments of `denoise`, `sample` and `sample_group`; meaning and defaults in `Sampler`."""
 
-    num_steps: int
-    guidance_scale: float
-    width: int
-    height: int
+    num_steps: Required[int]
+    guidance_scale: Required[float]
+    width: Required[int]
+    height: Required[int]
     negative_prompt: str
     window: range | None
     noise_level: float
@@ -105,87 +91,102 @@ class SampleSettings(TypedDict, total=False):
     run_key: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """How noise becomes an image."""
+
+    num_steps: int
+    guidance_scale: float
+    """1 means no guidance."""
+    width: int
+    height: int
+    negative_prompt: str = ""
+    window: range | None = None
+    """The steps that are stochastic and kept; None is the deterministic sampler."""
+    noise_level: float = 2**0.5
+    """a of g = a sqrt(t / (1 - t)) inside the window."""
+    micro_batch_size: int = 32
+    """Samples per network call."""
+    run_key: tuple[int, ...] = ()
+    """Counters of the window's noise, completed by the sample's seed and the step."""
+
+    def __post_init__(self) -> None:
+        last = self.num_steps - 1
+        if self.window and not 0 <= self.window[0] <= self.window[-1] < last:
+            raise ValueError(
+                f"the window must lie before step {last}, the last, which has no noise; got {self.window}"
+            )
+        if self.micro_batch_size < 1:
+            raise ValueError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}")
+
+    def noise(self, shape: Sequence[int], seeds: Sequence[int], step: int) -> Tensor:
+        """The noise of one stochastic step, a row per sample."""
+        return torch.stack([seeding.noise(shape, *self.run_key, seed, step) for seed in seeds])
+
+
 @torch.no_grad()
 def denoise(
-    policy: UNetPolicy,
-    prompts: Sequence[str],
-    *,
-    seeds: Sequence[int],
-    num_steps: int,
-    guidance_scale: float,
-    width: int,
-    height: int,
-    negative_prompt: str = "",
-    window: range | None = None,
-    noise_level: float = 2**0.5,
-    micro_batch_size: int = 32,
-    run_key: tuple[int, ...] = (),
+    policy: UNetPolicy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Iterator[Progress]:
     """Samples one image per (prompt, seed); yields a Progress after each network call.
 
-    window: the steps that are stochastic and kept; None is the deterministic sampler.
-    noise_level: a of g = a sqrt(t / (1 - t)) inside the window.
-    run_key: counters of the window's noise, completed by the sample's seed and the step.
     Raises ValueError for counts, sizes, steps or windows that do not fit.
     """
+    sampler = Sampler(**settings)
     if not seeds or len(prompts) != len(seeds):
-        raise ValueError(f"expected one prompt for each seed and at least one, got {len(prompts)} and {len(seeds)}")
-    shape = policy.latent_shape(width, height)
-    times = policy.schedule.grid(num_steps)
-    walk = Walk(
-        times=times,
-        guidance_scale=guidance_scale,
-        window=range(0) if window is None else window,
-        noise_level=noise_level,
-        run_key=run_key,
+        raise ValueError(f"expected one prompt per seed and at least one, got {len(prompts)} for {len(seeds)}")
+    shape = policy.latent_shape(sampler.width, sampler.height)
+    conditioning = policy.encode(
+        prompts,
+        sampler.negative_prompt,
+        guided=sampler.guidance_scale > 1,
+        width=sampler.width,
+        height=sampler.height,
     )
-    conditioning = policy.encode(prompts, negative_prompt, guided=guidance_scale > 1, width=width, height=height)
-    parts: list[tuple[Latents, list[StoredTransition]]] = []
-    slices = micro_batches(len(seeds), micro_batch_size)
-    total = num_steps * len(slices)
+    slices = micro_batches(len(seeds), sampler.micro_batch_size)
+    total = len(slices) * sampler.num_steps
+    ends: list[Latents] = []
+    kept: list[list[StoredTransition]] = []
     for rows in slices:
-        kept: list[StoredTransition] = []
-        latents = torch.empty(0)
-        for step, latents in enumerate(_steps(policy, walk, conditioning.rows(rows), seeds[rows], shape, kept)):
-            if len(parts) * num_steps + step + 1 < total:
-                yield Progress(len(parts) * num_steps + step + 1, total)
-        parts.append((latents, kept))
-    latents = torch.cat([latents for latents, _ in parts])
-    images = torch.cat([policy.decode(latents[rows]) for rows in slices])
-    transitions = tuple(_joined(steps) for steps in zip(*(kept for _, kept in parts), strict=True))
-    yield Progress(
-        total,
-        total,
-        Rollout(
-            prompts=tuple(prompts),
-            seeds=tuple(seeds),
-            images=(images * 255).round() / 255,
-            latents=latents,
-            transitions=transitions,
-            conditioning=conditioning,
-            guidance_scale=guidance_scale,
-            micro_batch_size=micro_batch_size,
-        ),
+        start = torch.stack([seeding.initial_latents(seed, shape) for seed in seeds[rows]])
+        kept.append([])
+        steps = _steps(policy, sampler, start, conditioning.rows(rows), seeds[rows], kept[-1])
+        for done, latents in enumerate(steps, start=1 + len(ends) * sampler.num_steps):
+            end = latents
+            if done < total:
+                yield Progress(done, total)
+        ends.append(end)
+    images = torch.cat([policy.decode(latents) for latents in ends])
+    rollout = Rollout(
+        prompts=tuple(prompts),
+        seeds=tuple(seeds),
+        images=(images * 255).round() / 255,
+        latents=torch.cat(ends),
+        transitions=tuple(_joined(parts) for parts in zip(*kept, strict=True)),
+        conditioning=conditioning,
+        guidance_scale=sampler.guidance_scale,
+        micro_batch_size=sampler.micro_batch_size,
     )
+    yield Progress(total, total, rollout)
 
 
 def _steps(
     policy: UNetPolicy,
-    walk: Walk,
+    sampler: Sampler,
+    start: Tensor,
     conditioning: Conditioning,
     seeds: Sequence[int],
-    shape: tuple[int, ...],
     kept: list[StoredTransition],
 ) -> Iterator[Latents]:
     """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept`."""
-    start = torch.stack([seeding.initial_latents(seed, shape) for seed in seeds])
-    latents = (start * policy.schedule.start_scale(walk.times[0])).to(policy.device, policy.dtype)
-    for step, (t, s) in enumerate(zip(walk.times[:-1], walk.times[1:], strict=True)):
-        velocity = policy.velocity(latents, t, conditioning, walk.guidance_scale)
+    times = policy.schedule.grid(sampler.num_steps)
+    latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
+    for step, (t, s) in enumerate(pairwise(times)):
+        velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
         std, noise = 0.0, None
-        if step in walk.window:
-            std = kernels.exact_std(t, s, walk.noise_level)
-            noise = torch.stack([seeding.noise(shape, *walk.run_key, seed, step) for seed in seeds]).to(policy.device)
+        if sampler.window and step in sampler.window:
+            std = kernels.exact_std(t, s, sampler.noise_level)
+            noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
         drawn = kernels.transition(latents, velocity, t, s, std, noise=noise)
         if drawn.log_prob is not None:
             kept.append(StoredTransition(step, t, s, std, latents, drawn.next_latents, drawn.log_prob))
@@ -199,6 +200,10 @@ def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
     latents, next_latents, log_prob = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "next_latents", "log_prob")
     )
+    # A broken sample is masked in the update, where 0 times NaN would still be NaN.
+    broken = ~(latents.flatten(1).isfinite().all(1) & next_latents.flatten(1).isfinite().all(1))
+    for tensor in (latents, next_latents, log_prob):
+        tensor[broken] = 0
     return StoredTransition(first.step, first.t, first.s, first.std, latents, next_latents, log_prob)
 
 

@@ -143,7 +143,7 @@ class UNetPolicy:
     def velocity(
         self, latents: flow.Latents, t: float, conditioning: Conditioning, guidance_scale: float = 1.0
     ) -> flow.Latents:
-        """v = eps_hat - x0_hat at RF latents of time t, after guidance; float32.
+        """The velocity eps_hat - x0_hat at RF latents of time t, after guidance; float32.
 
         Guidance is v = v_uncond + guidance_scale (v_cond - v_uncond) on what the network predicts, both halves in
         one batch; at scale 1 only the conditional half is computed.

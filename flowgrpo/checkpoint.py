@@ -1,0 +1,103 @@
+"""A checkpoint: adapter, its average, the optimiser and where the run stands. Loading one continues bit for bit.
+
+A checkpoint is made at the end of an update. There is no generator state in it: noise follows from counters, so the
+update number is all the randomness there is. On another device or another version a run goes on, but not bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flowgrpo import lora, manifest
+from flowgrpo.manifest import DamagedCheckpointError, newest_valid, remove_leftovers, verify
+from flowgrpo.update import Learner
+
+__all__ = [
+    "DamagedCheckpointError", "load_checkpoint", "newest_valid", "remove_leftovers", "save_checkpoint", "verify",
+]  # fmt: skip
+
+OPTIMIZER_FILE = "optimizer.safetensors"
+PROGRESS_FILE = "progress.json"
+
+
+def save_checkpoint(
+    folder: Path,
+    learner: Learner,
+    progress: Mapping[str, Any],
+    *,
+    config_hash: str = "",
+    parent: str | None = None,
+    attempt: int = 1,
+) -> str:
+    """Commits `folder` (checkpoints/<update>) and returns the SHA-256 of its manifest, which stands for all of it.
+
+    progress: JSON that the run needs to go on; finite numbers only. An intact checkpoint of this name stays as it is:
+    the same update of the same run is the same checkpoint. Raises ValueError if a tensor is not finite, OSError if the
+    disk is full; in both cases nothing has changed.
+    """
+    if folder.is_dir():
+        try:
+            verify(folder)
+            return manifest.sha256_of(folder / manifest.MANIFEST)
+        except DamagedCheckpointError:
+            pass  # written again below
+    adapters = {"raw": dict(learner.parameters), "ema": learner.ema}
+    optimizer = learner.optimizer_tensors()
+    _refuse_non_finite({**adapters["raw"], **{f"ema of {k}": v for k, v in learner.ema.items()}, **optimizer})
+    assert learner.policy.lora_config is not None
+    facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
+    with manifest.committing(folder, facts) as temporary:
+        lora.save(temporary, learner.policy.lora_config, **adapters)
+        save_file({name: tensor.cpu().contiguous() for name, tensor in optimizer.items()}, temporary / OPTIMIZER_FILE)
+        state = {"update": learner.update, "skipped": learner.skipped}
+        document = {"progress": dict(progress), "learner": state, "made_by": _made_by(learner)}
+        (temporary / PROGRESS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False))
+    return manifest.sha256_of(folder / manifest.MANIFEST)
+
+
+def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
+    """Puts the learner back to where `save_checkpoint` saw it and returns the progress it was given.
+
+    Raises DamagedCheckpointError before anything is touched, ValueError if the adapter has another rank or other targets.
+    """
+    verify(folder)
+    config, raw = lora.load(folder, "raw")
+    if config != learner.policy.lora_config:
+        raise ValueError(f"checkpoint {folder.name} has {config}, the run has {learner.policy.lora_config}")
+    document = json.loads((folder / PROGRESS_FILE).read_text())
+    lora.copy_into(learner.parameters, raw)
+    lora.copy_into(learner.ema, lora.load(folder, "ema")[1])
+    learner.load_optimizer_tensors(load_file(folder / OPTIMIZER_FILE))
+    learner.update = document["learner"]["update"]
+    learner.skipped = document["learner"]["skipped"]
+    progress: dict[str, Any] = document["progress"]
+    return progress
+
+
+def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite, so no checkpoint was made: go back to the last one")
+
+
+def _made_by(learner: Learner) -> dict[str, str]:
+    """What must be the same for a resume to be bit-exact."""
+    return {
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "peft": peft.__version__,
+        "dtype": str(learner.policy.dtype),
+        "device": str(learner.policy.device),
+        "threads": str(torch.get_num_threads()),
+        "machine": platform.machine(),
+    }
