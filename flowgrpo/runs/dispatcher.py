@@ -1,0 +1,168 @@
+"""The one thread per data folder that turns queued runs into processes and keeps rows true to processes.
+
+It runs in the web process, or in any other that opens the folder; an flock elects one, the others look on
+and take over when it goes. Runs outlive it: after a restart it adopts what it finds alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from itertools import takewhile
+
+from flowgrpo.runs import layout, process
+from flowgrpo.runs.executors import TRAINER, LocalExecutor
+from flowgrpo.runs.keeper import WORKER, WorkerKeeper
+from flowgrpo.runs.patience import UNAVAILABLE, insist
+from flowgrpo.runs.runner import GRACE_SECONDS, close_sample_groups
+from storage import checkpoints, runs
+from storage.engine import Database
+from storage.locks import FileLock
+from storage.models import Run, RunAttempt, RunState
+
+POLL_SECONDS = 0.5
+ORPHAN_SECONDS = 10.0
+"""How long the processes of a dead shim may take to save and leave."""
+MAX_STILLBORN_ATTEMPTS = 3
+"""Attempts in a row whose shim never began, after which a run is not started again by itself."""
+_log = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    """Claims runs, starts and adopts their shims, marks the dead, keeps the engine worker warm.
+
+    Args:
+        db: the data folder.
+        devices: one engine worker each; none for a dispatcher of runs alone.
+        trainer, worker: commands, without the arguments that name the work.
+        grace_seconds: how long a run may take to stop before it is killed.
+        orphan_seconds: how long the processes of a dead shim may take to leave before they are killed.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        *,
+        devices: Sequence[str] = ("cpu",),
+        trainer: Sequence[str] = TRAINER,
+        worker: Sequence[str] = WORKER,
+        grace_seconds: float = GRACE_SECONDS,
+        orphan_seconds: float = ORPHAN_SECONDS,
+    ) -> None:
+        self.db = db
+        self.executor = LocalExecutor(db.home, trainer=trainer, grace_seconds=grace_seconds)
+        self.keepers = [WorkerKeeper(db, device, worker) for device in devices]
+        self.orphan_seconds = orphan_seconds
+        self._lock = FileLock(layout.dispatcher_lock(db.home))
+        self._is_active = False
+        self._host, self._boot = process.host_name(), process.boot_id()
+        self._orphaned_since: dict[str, float] = {}
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether this dispatcher was elected; a passive one changes nothing."""
+        return self._is_active
+
+    def start(self) -> Dispatcher:
+        """Starts the thread; returns itself."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Ends the thread and the engine worker. Runs go on; the next dispatcher adopts them."""
+        self._ending.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._ending.is_set():
+            try:
+                if self._is_active or self._elect():
+                    self.tick()
+            except (*UNAVAILABLE, OSError) as error:
+                _log.warning("the dispatcher will try again: %s", error)
+            self._ending.wait(POLL_SECONDS)
+        if self._is_active:
+            for keeper in self.keepers:
+                keeper.stop()
+            self._is_active = False
+            self._lock.release()
+
+    def _elect(self) -> bool:
+        self._is_active = self._lock.acquire(blocking=False)
+        return self._is_active
+
+    def tick(self) -> None:
+        """One round: the worker, the runs that should be alive, the next queued run."""
+        for keeper in self.keepers:
+            keeper.tick()
+        self.executor.reap()
+        for run in runs.active_runs(self.db, self._host):
+            self._look_after(run)
+        claimed = runs.claim_run(self.db, host=self._host, boot_id=self._boot)
+        if claimed is not None:
+            self._launch(claimed)
+
+    def _launch(self, run: Run) -> None:
+        self.executor.stop(run.id)
+        try:
+            self.executor.start(run.id, run.attempt)
+        except OSError as error:
+            reason = f"The run's process could not be started: {error}."
+            self._move(run, "failed", reason)
+
+    def _look_after(self, run: Run) -> None:
+        attempt = runs.attempts_of(self.db, run.id)[-1]
+        liveness = self.executor.probe(run.id, attempt.pid, attempt.pid_start)
+        if attempt.boot_id != self._boot:
+            liveness = "gone"
+        if liveness == "alive":
+            self._orphaned_since.pop(run.id, None)
+        elif liveness == "orphaned":
+            since = self._orphaned_since.setdefault(run.id, time.monotonic())
+            if time.monotonic() - since > self.orphan_seconds:
+                self.executor.stop(run.id)
+        else:
+            self._orphaned_since.pop(run.id, None)
+            self._give_up(run, attempt)
+
+    def _give_up(self, run: Run, attempt: RunAttempt) -> None:
+        """The processes have gone without a word: queued again when they had got anywhere, else failed."""
+        now = runs.get_run(self.db, run.id)
+        if now.state not in runs.ACTIVE or now.attempt != attempt.attempt:
+            return  # the shim wrote the end of the run between our two looks
+        self.executor.stop(run.id)
+        close_sample_groups(self.db, run.id)
+        reason = self._what_happened(run, attempt)
+        insist("end", lambda: runs.end_attempt(self.db, run.id, attempt.attempt, reason=reason), seconds=10.0)
+        if run.stop_requested_at is not None:
+            self._move(run, "stopped", reason)
+        elif self._may_resume(run):
+            if self._move(run, "lost", reason):
+                runs.resume_run(self.db, run.id)
+        else:
+            tail = self.executor.logs(run.id)
+            self._move(run, "failed", "\n".join([reason, "", "End of the log:", *tail]) if tail else reason)
+
+    def _move(self, run: Run, to: RunState, reason: str) -> bool:
+        return runs.move(self.db, run.id, to=to, from_states=(run.state,), attempt=run.attempt, reason=reason)
+
+    def _what_happened(self, run: Run, attempt: RunAttempt) -> str:
+        beat = runs.beat_of(self.db, run.id)
+        where = f" at update {beat.update} of {beat.num_updates}" if beat is not None else ""
+        if attempt.boot_id != self._boot:
+            return f"The machine was restarted while the run was{where or ' starting'}."
+        return f"The run was interrupted{where}: its processes have gone without a word."
+
+    def _may_resume(self, run: Run) -> bool:
+        """An attempt that made a checkpoint may be followed by another; so may one that never began."""
+        attempts = runs.attempts_of(self.db, run.id)
+        if attempts[-1].pid is None:
+            stillborn = list(takewhile(lambda a: a.pid is None, reversed(attempts)))
+            return len(stillborn) < MAX_STILLBORN_ATTEMPTS
+        made = checkpoints.checkpoints_of_run(self.db, run.id)
+        return any(c.state == "committed" and c.created_at > attempts[-1].started_at for c in made)

@@ -1,0 +1,65 @@
+"""Exit codes of a trainer and the sentence that each means to a person (reliability.md 2.4)."""
+
+from __future__ import annotations
+
+import signal
+from typing import Final
+
+from storage.models import RunState
+
+DONE: Final = 0
+BAD_CONFIG: Final = 64
+SCHEMA_MISMATCH: Final = 65
+NO_DEVICE: Final = 69
+DISK_FULL: Final = 74
+STOPPED: Final = 75
+NOT_FINITE: Final = 76
+OUT_OF_MEMORY: Final = 77
+REWARDS_FAILED: Final = 78
+
+_SENTENCES: Final[dict[int, str]] = {
+    DONE: "The run is complete.",
+    BAD_CONFIG: "The run's settings cannot be used.",
+    SCHEMA_MISMATCH: "The database belongs to another version of this program.",
+    NO_DEVICE: "The device that the run needs is not there.",
+    DISK_FULL: "The disk is too full to store a checkpoint.",
+    STOPPED: "The run stopped at a safe point and can be resumed.",
+    NOT_FINITE: "Three updates in a row were not finite, so the run ended before it damaged the adapter.",
+    OUT_OF_MEMORY: "The device ran out of memory three times.",
+    REWARDS_FAILED: "The rewards could not score the images.",
+}
+
+
+class EndedError(Exception):
+    """The trainer ends early, for a reason that a person should read."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def sentence(code: int) -> str:
+    """What an exit code means; negative codes are signals, as `subprocess` reports them."""
+    if code in _SENTENCES:
+        return _SENTENCES[code]
+    if code < 0:
+        known = {number.value: number.name for number in signal.Signals}
+        name = known.get(-code, f"signal {-code}")
+        likely = ", likely out of memory" if -code == signal.SIGKILL else ""
+        return f"The trainer was killed by {name}{likely}."
+    return f"The trainer ended with exit code {code}."
+
+
+def state_after(code: int, *, stop_requested: bool) -> RunState:
+    """The run state that follows from an exit code.
+
+    A trainer that was asked to stop is stopped however it ended, save that finished work stays finished.
+    """
+    if code == DONE:
+        return "completed"
+    if code == STOPPED or stop_requested:
+        return "stopped"
+    if code == DISK_FULL:
+        return "paused"
+    return "failed"

@@ -1,0 +1,141 @@
+"""Keeps one engine worker per device alive, and gives back what a dead one had in work."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from flowgrpo.runs import layout, process
+from flowgrpo.runs.patience import attempt_write
+from storage import groups, workers
+from storage.engine import Database
+from storage.locks import FileLock, is_held
+
+WORKER = (sys.executable, "-m", "flowgrpo.runs.worker")
+STABLE_SECONDS = 20.0
+"""A worker that lived this long did not die of its start, so the next one starts without a pause."""
+MAX_PAUSE_SECONDS = 30.0
+PATIENCE_SECONDS = 15.0
+"""How long a worker whose dispatcher has gone may take to notice."""
+MAX_LOG_BYTES = 5_000_000
+_log = logging.getLogger(__name__)
+
+
+def worker_id(device: str) -> str:
+    """The same at every start, so that what a dead worker had in work is found by its successor."""
+    return f"{process.host_name()}:{device}"
+
+
+class WorkerKeeper:
+    """The engine worker of one device: started at once so that it is warm, started again when it dies.
+
+    Args:
+        db: the data folder.
+        device: `cpu`, `cuda:0`, ...
+        command: the worker's command, without `--home` and `--device`.
+    """
+
+    def __init__(self, db: Database, device: str = "cpu", command: Sequence[str] = WORKER) -> None:
+        self.db = db
+        self.device = device
+        self.command = tuple(command)
+        self.worker_id = worker_id(device)
+        self._mark = f"{db.home.resolve()}:{device}"
+        self._path = layout.worker_lock(db.home, device)
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._started_at = self._next_start = 0.0
+        self._deaths = 0
+        self._stranger_since: float | None = None
+
+    def tick(self) -> None:
+        """Looks after the worker; call it often."""
+        if self._worker is not None:
+            code = self._worker.poll()
+            if code is None:
+                return
+            self._bury(code)
+        if time.monotonic() < self._next_start or self._is_taken():
+            return
+        self._recover()
+        self._start()
+
+    def _is_taken(self) -> bool:
+        """A worker of a dispatcher that has gone ends by itself; one that does not notice is ended."""
+        if not is_held(self._path):
+            self._stranger_since = None
+            return False
+        now = time.monotonic()
+        self._stranger_since = self._stranger_since or now
+        if now - self._stranger_since > PATIENCE_SECONDS:
+            process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
+        return True
+
+    def _start(self) -> None:
+        lock = FileLock(self._path)
+        if not lock.acquire(blocking=False):
+            return
+        log = layout.worker_log(self.db.home, self.device)
+        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
+            log.replace(log.with_suffix(".old.log"))
+        with log.open("ab") as output:
+            self._worker = subprocess.Popen(
+                [*self.command, "--home", str(self.db.home), "--device", self.device],
+                pass_fds=(lock.fd,),
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=process.child_environment(process.WORKER_MARK, self._mark),
+            )
+        lock.hand_over()
+        self._started_at = time.monotonic()
+
+    def _bury(self, code: int) -> None:
+        """Notes the death, ends its children, and puts off the next start when it died of starting."""
+        self._worker = None
+        process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
+        lived = time.monotonic() - self._started_at
+        self._deaths = 1 if lived > STABLE_SECONDS else self._deaths + 1
+        pause = 0.0 if self._deaths == 1 else min(2.0**self._deaths, MAX_PAUSE_SECONDS)
+        self._next_start = time.monotonic() + pause
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+        last = next(reversed(layout.log_tail(layout.worker_log(self.db.home, self.device))), "")
+        detail = f"The engine ended {how} after {lived:.0f} s and starts again. Its last words: {last}"
+        _log.warning("%s", detail)
+        attempt_write(
+            "worker",
+            lambda: workers.worker_beat(
+                self.db, worker_id=self.worker_id, pid=0, state="stopped", detail=detail
+            ),
+        )
+
+    def _recover(self) -> None:
+        for group in groups.orphaned_groups(self.db, self.worker_id):
+            attempt_write("requeue", partial(groups.requeue_group, self.db, group.id))
+
+    def stop(self, seconds: float = 10.0) -> None:
+        """Ends the worker between two steps, or by force; what it had in work is queued again."""
+        if self._worker is None:
+            return
+        assert self._worker.stdin is not None
+        with suppress(BrokenPipeError):
+            self._worker.stdin.close()
+        try:
+            self._worker.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._worker.kill()
+            self._worker.wait()
+        self._worker = None
+        process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
+        self._recover()
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id while there is one."""
+        return self._worker.pid if self._worker is not None else None

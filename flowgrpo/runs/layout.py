@@ -1,0 +1,57 @@
+"""Where the files of runs and workers stand inside the data folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def run_folder(home: Path, run_id: str) -> Path:
+    """Folder of one run: config, log, metrics and checkpoints."""
+    return home / "runs" / run_id
+
+
+def run_lock(home: Path, run_id: str) -> Path:
+    """Held by every process of the run's tree: free means that all of them are gone."""
+    return run_folder(home, run_id) / "runner.lock"
+
+
+def run_log(home: Path, run_id: str) -> Path:
+    """Everything that the run's processes wrote to stdout and stderr, all attempts in one file."""
+    return run_folder(home, run_id) / "log.txt"
+
+
+def reason_file(home: Path, run_id: str) -> Path:
+    """The one sentence with which the trainer explains why it ended early."""
+    return run_folder(home, run_id) / "reason.txt"
+
+
+def checkpoints_folder(home: Path, run_id: str) -> Path:
+    """Parent of the run's checkpoint folders, each named by its update."""
+    return run_folder(home, run_id) / "checkpoints"
+
+
+def worker_lock(home: Path, device: str) -> Path:
+    """Held by the engine worker of one device."""
+    return home / "locks" / f"worker-{device.replace(':', '-')}.lock"
+
+
+def worker_log(home: Path, device: str) -> Path:
+    """What the engine worker wrote, newest last."""
+    return home / "locks" / f"worker-{device.replace(':', '-')}.log"
+
+
+def dispatcher_lock(home: Path) -> Path:
+    """Held by the one dispatcher that acts on this data folder."""
+    return home / "locks" / "dispatcher.lock"
+
+
+def log_tail(path: Path, lines: int = 40, max_bytes: int = 64 * 1024) -> list[str]:
+    """The last lines of a log without control characters; empty when there is no file."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - max_bytes))
+        text = file.read().decode("utf-8", errors="replace")
+    printable = ("".join(c for c in line if c.isprintable() or c == "\t") for line in text.splitlines())
+    return list(printable)[-lines:]

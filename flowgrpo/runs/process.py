@@ -1,0 +1,123 @@
+"""Processes by identity: who they are, which belong to a run, and how to end all of them.
+
+A pid alone is recycled; a process is known by (boot, pid, start). The tree of a run is known by a mark in
+its environment: `setsid`, a double fork or a dead parent leave a process group, but not that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+RUN_MARK = "FLOWGRPO_RUN"
+"""Environment variable of every process of a run; its value is the run's id."""
+WORKER_MARK = "FLOWGRPO_WORKER"
+"""Environment variable of an engine worker and its children; its value names data folder and device."""
+_PR_SET_CHILD_SUBREAPER = 36
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def host_name() -> str:
+    """This machine's name, as it stands in run rows."""
+    return socket.gethostname()
+
+
+def boot_id() -> str:
+    """Changes at every boot, so that a pid of the last boot is never taken for one of this."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+
+
+def start_of(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (seconds without /proc); None when it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists():
+            return int(stat.read_text().rpartition(")")[2].split()[19])
+        return int(psutil.Process(pid).create_time())
+    except (psutil.Error, OSError):
+        return None
+
+
+def is_alive(pid: int, start: int | None) -> bool:
+    """Whether that very process still runs; a zombie does not."""
+    try:
+        return start_of(pid) == start and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants are re-parented to this process instead of init (on Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def child_environment(mark: str, value: str) -> dict[str, str]:
+    """This process's environment with the mark, in which our packages can be imported from any folder."""
+    paths = [str(_REPOSITORY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    path = os.pathsep.join(filter(None, paths))
+    return os.environ | {mark: value, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def marked(mark: str, value: str) -> list[psutil.Process]:
+    """Live processes of this user whose environment carries the mark, other than this one."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(mark) == value and _runs(process):
+                found.append(process)
+    return found
+
+
+def descendants() -> list[psutil.Process]:
+    """Live processes below this one, re-parented ones included."""
+    return [process for process in psutil.Process().children(recursive=True) if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def end_all(find: Callable[[], list[psutil.Process]], *, seconds: float = 10.0) -> int:
+    """Kills what `find` returns until it returns nothing; returns how many processes were killed.
+
+    Raises:
+        TimeoutError: some outlived SIGKILL that long, which only the kernel can cause.
+    """
+    killed: set[int] = set()
+    deadline = time.monotonic() + seconds
+    while alive := find():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes {[p.pid for p in alive]} outlive SIGKILL for {seconds:.0f} s")
+        for process in alive:
+            killed.add(process.pid)
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.02)
+    return len(killed)
+
+
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Signals a process group; a group that has gone is no error."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, number)
+
+
+def reap_orphans() -> None:
+    """Collects ended children that nobody waits for. Only for a subreaper without other `Popen` objects."""
+    with suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

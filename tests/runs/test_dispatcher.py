@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowgrpo.runs import layout, process
+from flowgrpo.runs.dispatcher import Dispatcher
+from storage import checkpoints, runs
+from storage.engine import Database
+from storage.models import Checkpoint, Run
+from tests.runs.conftest import FAKE, MakeDispatcher, assert_all_gone, state_of, wait_for
+
+WEB = """
+import sys
+from pathlib import Path
+from flowgrpo.runs.dispatcher import Dispatcher
+from storage.engine import open_database
+db = open_database(Path(sys.argv[1]))
+Dispatcher(db, devices=(), trainer=tuple(sys.argv[2:])).start()
+sys.stdin.read()
+"""
+
+
+CLAIMER = """
+import os, sys
+from pathlib import Path
+from storage import runs
+from storage.engine import open_database
+db = open_database(Path(sys.argv[1]))
+while (run := runs.claim_run(db, host=os.urandom(8).hex(), boot_id="boot")) is not None:
+    print(run.id)
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def _running(db: Database, run: Run) -> Path:
+    folder = layout.run_folder(db.home, run.id)
+    wait_for(lambda: (folder / "trainer.pid").exists() and state_of(db, run) == "running", what="running")
+    return folder
+
+
+def _shim(db: Database, run: Run) -> int:
+    pid = runs.attempts_of(db, run.id)[-1].pid
+    assert pid is not None
+    return pid
+
+
+def test_a_second_dispatcher_stays_passive_until_the_first_goes(
+    db: Database, dispatch: MakeDispatcher
+) -> None:
+    first = dispatch()
+    wait_for(lambda: first.is_active)
+    second = dispatch()
+    assert not second.is_active
+    first.stop()
+    wait_for(lambda: second.is_active, what="the second to take over")
+    assert not first.is_active
+
+
+def test_a_run_goes_on_without_the_web_and_is_adopted_by_the_next(
+    db: Database, run: Run, dispatch: MakeDispatcher
+) -> None:
+    web = subprocess.Popen(
+        [sys.executable, "-c", WEB, str(db.home), sys.executable, "-S", str(FAKE), "polite"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+    )
+    _running(db, run)
+    web.send_signal(signal.SIGKILL)
+    web.communicate()
+    shim = _shim(db, run)
+    adopter = dispatch("polite")
+    wait_for(lambda: adopter.is_active, seconds=5.0, what="the next dispatcher")
+    for _ in range(4):
+        adopter.tick()
+    assert state_of(db, run) == "running"
+    assert runs.get_run(db, run.id).attempt == 1
+    assert _shim(db, run) == shim
+    runs.request_stop(db, run.id)
+    wait_for(lambda: state_of(db, run) == "stopped", seconds=10.0, what="stopped")
+    assert_all_gone(run)
+
+
+def test_a_dead_shim_is_noticed_within_seconds_and_leaves_no_process(
+    db: Database, run: Run, dispatch: MakeDispatcher
+) -> None:
+    dispatch("deaf")
+    _running(db, run)
+    os.kill(_shim(db, run), signal.SIGKILL)
+    wait_for(lambda: state_of(db, run) == "failed", seconds=10.0, what="failed")
+    assert_all_gone(run)
+    assert "interrupted" in (runs.get_run(db, run.id).reason or "")
+
+
+def test_a_lost_run_with_a_new_checkpoint_goes_on_by_itself(
+    db: Database, run: Run, dispatch: MakeDispatcher
+) -> None:
+    dispatch("polite")
+    _running(db, run)
+    checkpoints.commit_checkpoint(
+        db,
+        run_id=run.id,
+        attempt=1,
+        update=2,
+        name="Run 1",
+        path="runs/x/checkpoints/000002",
+        sha256="0" * 64,
+    )
+    os.kill(_shim(db, run), signal.SIGKILL)
+    wait_for(lambda: runs.get_run(db, run.id).attempt == 2 and state_of(db, run) == "running", what="resumed")
+    assert "lost" in [e.to_state for e in runs.events(db, run.id)]
+    os.kill(_shim(db, run), signal.SIGKILL)
+    wait_for(lambda: state_of(db, run) == "failed", what="failed, as the second attempt made no checkpoint")
+
+
+def test_a_stopped_run_whose_shim_dies_is_stopped(db: Database, run: Run, dispatch: MakeDispatcher) -> None:
+    dispatch("deaf", grace_seconds=60.0)
+    _running(db, run)
+    runs.request_stop(db, run.id)
+    wait_for(lambda: state_of(db, run) == "stopping")
+    os.kill(_shim(db, run), signal.SIGKILL)
+    wait_for(lambda: state_of(db, run) == "stopped", what="stopped")
+    assert_all_gone(run)
+
+
+def test_runs_wait_for_each_other(db: Database, base: Checkpoint, run: Run, dispatch: MakeDispatcher) -> None:
+    other = runs.create_run(
+        db, name="second", owner_id="local", parent_checkpoint_id=base.id, config={"num_updates": 1}
+    )
+    dispatch("polite")
+    _running(db, run)
+    assert state_of(db, other) == "queued"
+    runs.request_stop(db, run.id)
+    wait_for(lambda: state_of(db, other) == "running", what="the second run")
+    assert state_of(db, run) == "stopped"
+
+
+def test_a_run_whose_shim_never_begins_is_given_up_after_three_attempts(
+    db: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dispatcher = Dispatcher(db, devices=())
+    monkeypatch.setattr(dispatcher.executor, "start", lambda *_: None)
+    for _ in range(12):
+        dispatcher.tick()
+    ended = runs.get_run(db, run.id)
+    assert (ended.state, ended.attempt) == ("failed", 3)
+
+
+def test_a_reboot_ends_the_runs_of_the_last_boot(db: Database, run: Run) -> None:
+    claimed = runs.claim_run(db, host=process.host_name(), boot_id="the last boot")
+    assert claimed is not None
+    runs.record_attempt(db, run.id, 1, pid=os.getpid(), pid_start=process.start_of(os.getpid()))
+    Dispatcher(db, devices=()).tick()
+    ended = runs.get_run(db, run.id)
+    assert ended.state == "failed"
+    assert "The machine was restarted" in (ended.reason or "")
+
+
+def test_four_processes_claim_each_run_once(db: Database, base: Checkpoint) -> None:
+    config = {"num_updates": 1}
+    made = [
+        runs.create_run(db, name=f"run {i}", owner_id="local", parent_checkpoint_id=base.id, config=config).id
+        for i in range(24)
+    ]
+    claimers = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIMER, str(db.home)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    claimed = [line for claimer in claimers for line in claimer.communicate()[0].split()]
+    assert sorted(claimed) == sorted(made)
