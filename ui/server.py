@@ -13,7 +13,7 @@ from storage.engine import Database
 from ui import security
 from ui.components import script
 from ui.media import media_routes
-from ui.pages import rate, studio
+from ui.pages import compare, rate, studio, train
 from ui.services import Services
 from ui.theme import STYLESHEET, studio_theme
 
@@ -37,11 +37,13 @@ def create_app(db: Database, *, host: str = "127.0.0.1") -> FastAPI:
     def healthz() -> dict[str, str]:
         return {"status": "ok", "database": f"{db.driver.name} {db.driver.version}"}
 
-    return gr.mount_gradio_app(
-        app, pages(Services(db)), path="/", theme=studio_theme(), css=STYLESHEET.read_text(), head=_head(),
-        allowed_paths=[], blocked_paths=[str(db.home)], run_history=False, show_error=True, enable_monitoring=False,
-        ssr_mode=False, pwa=False, mcp_server=False, max_file_size="1mb", footer_links=[],
-    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="SSR mode is not supported")  # it is off; Gradio says so regardless
+        return gr.mount_gradio_app(
+            app, pages(Services(db)), path="/", theme=studio_theme(), css=STYLESHEET.read_text(), head=_head(),
+            allowed_paths=[], blocked_paths=[str(db.home)], run_history=False, show_error=True, enable_monitoring=False,
+            ssr_mode=False, pwa=False, mcp_server=False, max_file_size="1mb", footer_links=[],
+        )  # fmt: skip
 
 
 def pages(services: Services) -> gr.Blocks:
@@ -50,6 +52,10 @@ def pages(services: Services) -> gr.Blocks:
         studio.build(demo, services)
     with demo.route("Rate", rate.PATH):
         rate.build(demo, services)
+    with demo.route("Compare", compare.PATH):
+        compare.build(demo, services)
+    with demo.route("Train", train.PATH):
+        train.build(demo, services)
     demo.queue(max_size=_QUEUE, api_open=False)
     return demo
 
@@ -63,4 +69,3 @@ def _keep_to_this_machine(db: Database) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(db.home / "tmp" / "gradio")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*HTTP_422_UNPROCESSABLE.*")

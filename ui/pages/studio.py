@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +22,10 @@ _FIRST_PROMPT = "portrait, long hair, red hair, pale skin, glasses, smile, blue 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one browser shows: the group, the picked image, and a stamp of what was last drawn."""
+    """What one browser looks at: the group, and the image whose details are open. Only its own clicks change it."""
 
     group_id: str | None = None
     picked: str | None = None
-    stamp: tuple[object, ...] = ()
 
 
 class _Form:
@@ -74,9 +74,9 @@ def build(page: gr.Blocks, services: Services) -> None:
         with gr.Column(elem_id="canvas"):
             canvas = live("group", js="strip.js")
             recent = live("recent", js="strip.js")
-    seen = gr.State(Seen())
+    seen, stamp = gr.State(Seen()), gr.State("")
     hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
-    drawn = [seen, canvas, recent, line]
+    drawn = [seen, stamp, canvas, recent, line]
 
     def load(request: gr.Request) -> tuple[Any, ...]:
         wanted = services.group(request.query_params.get("group"))
@@ -84,15 +84,15 @@ def build(page: gr.Blocks, services: Services) -> None:
             newest = services.recent()
             wanted = newest[0] if newest else None
         choices = services.choices()
-        start = _draw(services, Seen(wanted.group.id if wanted else None))
-        return (gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), *start)
+        start = Seen(wanted.group.id if wanted else None)
+        return (gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), start, *_draw(services, start))
 
     def generate(state: Seen, checkpoint: Any, *typed: Any) -> tuple[Any, ...]:
         try:
             made = services.generate(checkpoint, **dict(zip(_Form.NAMES, typed, strict=True)))
         except SHOWN_ERRORS as error:
             return (sentence(shown(error)), *[gr.skip()] * len(drawn))
-        return ("", *_draw(services, Seen(made.id)))
+        return ("", Seen(made.id), *_draw(services, Seen(made.id)))
 
     def act(state: Seen, event: gr.EventData) -> dict[Any, Any]:
         return _act(services, form, state, str(event.act), str(event.id), dict(zip(DRAWN, drawn, strict=True)))
@@ -110,19 +110,21 @@ def build(page: gr.Blocks, services: Services) -> None:
     changed = [*form.inputs(), message, *drawn]
     for place in (canvas, recent):
         place.act(act, seen, changed, **hidden)
-    gr.Timer(_TICK_SECONDS).tick(lambda state: _tick(services, state), seen, drawn, **hidden)
+    tick = gr.Timer(_TICK_SECONDS).tick
+    tick(lambda state, last: _tick(services, state, last), [seen, stamp], drawn[1:], **hidden)
 
 
-DRAWN = ("seen", "canvas", "recent", "line")
+DRAWN = ("seen", "stamp", "canvas", "recent", "line")
 
 
-def _tick(services: Services, state: Seen) -> Any:
+def _tick(services: Services, state: Seen, last: str) -> Any:
+    """Redraws when rows changed. Never writes `seen`: a click that came meanwhile must not be undone by an old tick."""
     drawn = _draw(services, state)
-    return drawn if drawn[0].stamp != state.stamp else [gr.skip()] * len(drawn)
+    return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
 
 
-def _draw(services: Services, state: Seen) -> tuple[Seen, str, str, str]:
-    """Everything that follows from rows, and a stamp that changes when it does."""
+def _draw(services: Services, state: Seen) -> tuple[str, str, str, str]:
+    """Everything that follows from rows, after a stamp that changes when it does."""
     view = services.group(state.group_id)
     around = services.recent()
     if view is None:
@@ -132,7 +134,8 @@ def _draw(services: Services, state: Seen) -> tuple[Seen, str, str, str]:
         canvas = strip.strip_html(view, picked=state.picked, position=services.position(view), wait=left)
     recent = strip.recent_html(around, state.group_id)
     line = render("queue_line.html", text=_line(around))
-    return replace(state, stamp=(canvas, recent, line)), canvas, recent, line
+    stamp = hashlib.sha256("".join((canvas, recent, line)).encode()).hexdigest()
+    return stamp, canvas, recent, line
 
 
 def _line(around: list[GroupView]) -> str:
@@ -164,7 +167,7 @@ def _act(services: Services, form: _Form, state: Seen, act: str, target: str, ou
         state = replace(state, picked=None if state.picked == target else target)
     if act == "close":
         state = replace(state, picked=None)
-    return {out[name]: value for name, value in zip(DRAWN, _draw(services, state), strict=True)}
+    return {out[name]: value for name, value in zip(DRAWN, (state, *_draw(services, state)), strict=True)}
 
 
 def _reuse(form: _Form, view: GroupView, act: str, target: str) -> dict[Any, Any]:

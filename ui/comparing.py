@@ -1,0 +1,228 @@
+"""Checkpoints x prompts at the same seeds: which cells exist, which are missing, what the difference is."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from flowgrpo.config import SamplingConfig
+from storage import groups
+from storage.groups import GroupView
+from storage.models import Checkpoint
+from ui import forms
+from ui.components import render, signed, strip
+from ui.forms import Refused
+from ui.services import Services
+
+MAX_CHECKPOINTS, MAX_PROMPTS, MAX_IMAGES = 6, 24, 8
+_RESAMPLES = 1000
+_INTERVAL = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    Attributes:
+        checkpoints: the rows; the first is what the others are measured against.
+        prompts: one block each.
+        seeds: the columns.
+        config: the same sampling for every cell.
+    """
+
+    checkpoints: tuple[Checkpoint, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    config: SamplingConfig
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One checkpoint on one prompt; `view` is None while nobody has asked for it."""
+
+    prompt: str
+    checkpoint: Checkpoint
+    view: GroupView | None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it has to be generated."""
+        return self.view is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is queued or being generated."""
+        return self.view is not None and self.view.group.state in ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One reward of two checkpoints on the same prompts and seeds, with a 95% interval bootstrapped by prompt."""
+
+    reward: str
+    first: float
+    other: float
+    difference: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low > 0 or self.high < 0
+
+
+def check(
+    services: Services, checkpoint_ids: object, prompts: object, seeds: object, count: object, num_steps: object,
+    guidance_scale: object,
+) -> Plan:  # fmt: skip
+    """Checks the Compare form; raises `Refused` with the first thing that is wrong."""
+    ids = list(dict.fromkeys(checkpoint_ids)) if isinstance(checkpoint_ids, list | tuple) else []
+    if not 1 <= len(ids) <= MAX_CHECKPOINTS:
+        raise Refused(f"Choose 1 to {MAX_CHECKPOINTS} checkpoints, not {len(ids)}.")
+    rows = tuple(services.checkpoint(checkpoint_id) for checkpoint_id in ids)
+    if len({row.base_model_id for row in rows}) > 1:
+        raise Refused("The chosen checkpoints have different bases, and the same seed means another image there: choose one base.")
+    lines = forms.prompt_lines(prompts, "The prompts")
+    if not 1 <= len(lines) <= MAX_PROMPTS:
+        raise Refused(f"Write 1 to {MAX_PROMPTS} prompts, one a line, not {len(lines)}.")
+    size = services.base_facts(rows[0]).size
+    columns = forms.whole(count, "Images per prompt", 1, MAX_IMAGES)
+    typed = seeds if str(seeds or "").strip() else "1"
+    request = services.check_group(
+        rows[0].id, prompt=lines[0], group_size=columns, seeds=str(typed), num_steps=num_steps,
+        guidance_scale=guidance_scale, width=size, height=size,
+    )  # fmt: skip
+    return Plan(rows, lines, request.seeds, request.config)
+
+
+def cells(services: Services, plan: Plan) -> list[list[Cell]]:
+    """The grid: one list per prompt, one cell per checkpoint; cells that exist already are found, however they came."""
+    config = plan.config.model_dump()
+
+    def cell(prompt: str, row: Checkpoint) -> Cell:
+        found = groups.find_group(services.db, prompt=prompt, checkpoint_id=row.id, config=config, seeds=plan.seeds)
+        return Cell(prompt, row, found)
+
+    return [[cell(prompt, row) for row in plan.checkpoints] for prompt in plan.prompts]
+
+
+def missing(grid: Sequence[Sequence[Cell]]) -> list[Cell]:
+    """The cells that have to be generated."""
+    return [cell for block in grid for cell in block if cell.is_missing]
+
+
+def generate_missing(services: Services, plan: Plan) -> int:
+    """Queues every missing cell; returns how many. A cell that exists, or is in work, is never made twice."""
+    wanted = missing(cells(services, plan))
+    for cell in wanted:
+        groups.request_group(
+            services.db, prompt=cell.prompt, checkpoint_id=cell.checkpoint.id, config=plan.config.model_dump(),
+            seeds=plan.seeds, kind="compare",
+        )  # fmt: skip
+    return len(wanted)
+
+
+def seconds_for(services: Services, plan: Plan, count: int) -> float | None:
+    """Seconds that `count` cells take; None when nothing was measured yet."""
+    each = services.seconds_per_evaluation()
+    passes = 2 if plan.config.guidance_scale > 1 else 1
+    return None if each is None else each * count * len(plan.seeds) * plan.config.num_steps * passes
+
+
+def differences(grid: Sequence[Sequence[Cell]], row: int) -> list[Difference]:
+    """Every reward of checkpoint `row` against the first, over the prompts where both are done."""
+    pairs = [(block[0].view, block[row].view) for block in grid]
+    done = [(a, b) for a, b in pairs if a and b and a.group.state == b.group.state == "done"]
+    if not done:
+        return []
+    return [found for name in strip.reward_names(done[0][0]) if (found := _difference(name, done)) is not None]
+
+
+def _difference(reward: str, pairs: Sequence[tuple[GroupView, GroupView]]) -> Difference | None:
+    by_prompt: list[list[tuple[float, float]]] = []
+    for first, other in pairs:
+        values = [(strip.value_of(a, reward), strip.value_of(b, reward)) for a, b in zip(first.images, other.images, strict=False)]
+        if both := [(a, b) for a, b in values if a is not None and b is not None]:
+            by_prompt.append(both)
+    if not by_prompt:
+        return None
+    flat = [pair for block in by_prompt for pair in block]
+    low, high = interval([statistics.fmean(b - a for a, b in block) for block in by_prompt])
+    return Difference(
+        reward, statistics.fmean(a for a, _ in flat), statistics.fmean(b for _, b in flat),
+        statistics.fmean(b - a for a, b in flat), low, high, len(by_prompt),
+    )  # fmt: skip
+
+
+def interval(means: Sequence[float], pick: Callable[[int], random.Random] = random.Random) -> tuple[float, float]:
+    """95% interval of the mean, by resampling prompts: images of one prompt are not independent. One prompt tells nothing."""
+    if len(means) < 2:
+        return float("-inf"), float("inf")
+    rng = pick(0)
+    draws = sorted(statistics.fmean(rng.choices(means, k=len(means))) for _ in range(_RESAMPLES))
+    return draws[int(_INTERVAL[0] * _RESAMPLES)], draws[int(_INTERVAL[1] * _RESAMPLES) - 1]
+
+
+def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
+    """Renders the grid, the slider of the picked cell and the table of differences."""
+    grid = cells(services, plan)
+    absent = missing(grid)
+    work = [cell for block in grid for cell in block if cell.is_open]
+    seconds = seconds_for(services, plan, len(absent))
+    return render(
+        "compare.html",
+        title=_title(plan),
+        note=f"same prompts, same seeds · {strip.settings_line(plan.config.model_dump())}",
+        grid=grid,
+        seeds=plan.seeds,
+        missing=len(absent),
+        seconds=seconds,
+        working=len(work),
+        total=sum(len(block) for block in grid),
+        pair=_pair(grid, picked),
+        picked=picked,
+        tables=[(plan.checkpoints[row], differences(grid, row)) for row in range(1, len(plan.checkpoints))],
+        first=plan.checkpoints[0],
+        doubt=doubt,
+    )
+
+
+def doubt(found: Difference) -> str:
+    """The half width of the interval, or why there is none."""
+    if found.n < 2:
+        return "one prompt: no interval"
+    return f"{signed(found.low, 3)} to {signed(found.high, 3)}"
+
+
+def _title(plan: Plan) -> str:
+    names = [row.name for row in plan.checkpoints]
+    return names[0] if len(names) == 1 else f"{names[0]} against {', '.join(names[1:])}"
+
+
+def _pair(grid: Sequence[Sequence[Cell]], picked: str | None) -> dict[str, object] | None:
+    """The picked image beside the same seed of the first checkpoint (of the second one, if the first was picked)."""
+    for block in grid:
+        for row, cell in enumerate(block):
+            if cell.view is None:
+                continue
+            for column, image in enumerate(cell.view.images):
+                if image.image.id == picked:
+                    return _beside(block, row, column)
+    return None
+
+
+def _beside(block: Sequence[Cell], row: int, column: int) -> dict[str, object] | None:
+    other = row or min(1, len(block) - 1)
+    left, right = block[0].view, block[other].view
+    if left is None or right is None or max(column, 0) >= min(len(left.images), len(right.images)):
+        return None
+    return {
+        "left": left.images[column].image, "right": right.images[column].image, "left_name": block[0].checkpoint.name,
+        "right_name": block[other].checkpoint.name, "prompt": block[0].prompt, "same": other == 0,
+    }  # fmt: skip
+
+

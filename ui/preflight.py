@@ -1,0 +1,136 @@
+"""What is checked before a run may start, each line a sentence. Pure functions of what the caller measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flowgrpo.config import RunConfig
+from flowgrpo.starter.vocabulary import parse_prompt, unknown_words
+from ui.components import span
+
+Level = Literal["ok", "warn", "bad"]
+MIN_FREE = 500_000_000
+"""Bytes that a run needs for its log, images and checkpoints."""
+LOW_FREE = 2_000_000_000
+BACKWARD = 3.0
+"""Network evaluations that one trained step costs: a forward with gradients and its backward."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the list. A run with a "bad" line does not start."""
+
+    level: Level
+    text: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the checks know of the machine and the data folder.
+
+    Attributes:
+        base: name of the base.
+        is_starter: whether the starter's vocabulary describes it.
+        free_bytes: free space of the data folder's disk.
+        seconds_per_evaluation: measured on finished groups; None before the first.
+        ahead: titles of runs that are queued or running.
+        checkpoint_is_there: whether the checkpoint's files are on the disk.
+    """
+
+    base: str
+    is_starter: bool
+    free_bytes: int
+    seconds_per_evaluation: float | None
+    ahead: Sequence[str]
+    checkpoint_is_there: bool
+
+
+def update_evaluations(config: RunConfig) -> float:
+    """Network evaluations of one update, trained steps counted with their backward."""
+    rollout = config.rollout
+    passes = 2 if rollout.guidance_scale > 1 else 1
+    each = passes * (rollout.num_steps + BACKWARD * rollout.window_size)
+    return rollout.group_size * rollout.groups_per_update * each
+
+
+def checks(config: RunConfig, facts: Facts) -> list[Check]:
+    """The list, in the order of the form."""
+    return [
+        _files(facts),
+        _prompts(config),
+        *_words(config, facts),
+        _rewards(config),
+        _groups(config),
+        _disk(facts),
+        _time(config, facts),
+        *_queue(facts),
+    ]
+
+
+def _files(facts: Facts) -> Check:
+    if not facts.checkpoint_is_there:
+        return Check("bad", "The files of the checkpoint are gone from the disk: choose another one.")
+    return Check("ok", f"The base is {facts.base}.")
+
+
+def _prompts(config: RunConfig) -> Check:
+    count, held_out = len(config.prompts), len(config.held_out_prompts)
+    if not held_out:
+        return Check("warn", f"{_many(count, 'prompt')}, none held out: nothing will show whether it works on new ones.")
+    if count < config.rollout.groups_per_update:
+        return Check("warn", f"{_many(count, 'prompt')} for {config.rollout.groups_per_update} groups: each update repeats some.")
+    return Check("ok", f"{_many(count, 'training prompt')}, {held_out} held out.")
+
+
+def _words(config: RunConfig, facts: Facts) -> list[Check]:
+    if not facts.is_starter:
+        return []
+    unknown = list(dict.fromkeys(word for prompt in config.prompts for word in unknown_words(prompt)))
+    empty = sum(1 for prompt in config.prompts if not parse_prompt(prompt))
+    found: list[Check] = []
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        found.append(Check("warn", f"The starter does not know {', '.join(unknown[:5])}{more}."))
+    if empty and config.reward_weights.get("verifier"):
+        found.append(Check("warn", f"{_many(empty, 'prompt')} without a known attribute: the verifier gives no score there."))
+    return found
+
+
+def _rewards(config: RunConfig) -> Check:
+    names = ", ".join(f"{name} {weight:g}" for name, weight in config.reward_weights.items())
+    if len(config.reward_weights) == 1:
+        return Check("warn", f"One reward only ({names}): a single reward is easier to cheat than two.")
+    return Check("ok", f"Rewards: {names}.")
+
+
+def _groups(config: RunConfig) -> Check:
+    size, groups = config.rollout.group_size, config.rollout.groups_per_update
+    if size < 4:
+        return Check("warn", f"Groups of {size} often score alike, and then there is nothing to learn: 8 or more work better.")
+    return Check("ok", f"{groups} groups of {size}: {size * groups} images an update.")
+
+
+def _disk(facts: Facts) -> Check:
+    free = facts.free_bytes / 1e9
+    if facts.free_bytes < MIN_FREE:
+        return Check("bad", f"{free:.1f} GB free on the disk; a run needs {MIN_FREE / 1e9:.1f} GB: free some space.")
+    if facts.free_bytes < LOW_FREE:
+        return Check("warn", f"Only {free:.1f} GB free on the disk.")
+    return Check("ok", f"{free:.0f} GB free on the disk.")
+
+
+def _time(config: RunConfig, facts: Facts) -> Check:
+    if facts.seconds_per_evaluation is None:
+        return Check("ok", "How long it takes is known after the first update.")
+    seconds = facts.seconds_per_evaluation * update_evaluations(config) * config.num_updates
+    return Check("ok", f"About {span(seconds)}: {_many(config.num_updates, 'update')}.")
+
+
+def _queue(facts: Facts) -> list[Check]:
+    return [Check("warn", f"It waits until {facts.ahead[-1]} has ended.")] if facts.ahead else []
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
