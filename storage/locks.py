@@ -103,27 +103,56 @@ def is_held(path: Path) -> bool:
 
 
 class Turnstile:
-    """Hands a device back and forth between processes that both want it all the time.
+    """Hands a device from process to process, first come, first served.
 
-    One flock is not fair: whoever releases it takes it again before the other wakes up. Here a process first
-    takes the place of "next" and keeps it until it has the device; whoever just finished queues behind it.
+    A plain flock is not fair: whoever releases it takes it again before the other has woken up. Here
+    everybody
+    draws a ticket, a locked file with a number, and waits for the locks of all lower numbers. The kernel
+    unlocks a ticket when its process dies, so a killed holder or waiter stops nobody.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
-        self._next = folder / f"{name}.next.lock"
-        self._device = folder / f"{name}.lock"
+        self._tickets = folder / f"{name}.tickets"
+        self._issue = folder / f"{name}.lock"
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Waits for the device and holds it for the block. Not re-entrant."""
-        device = FileLock(self._device)
-        with FileLock(self._next):
-            device.acquire()
+        number, ticket = self._draw()
         try:
+            for lower in [other for other in self._numbers() if other < number]:
+                self._wait_for(lower)
             yield
         finally:
-            device.release()
+            ticket.path.unlink()
+            ticket.release()
 
     def is_wanted(self) -> bool:
         """True while somebody waits for the device."""
-        return is_held(self._next)
+        return sum(is_held(self._path(number)) for number in self._numbers()) > 1
+
+    def _draw(self) -> tuple[int, FileLock]:
+        self._tickets.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._issue):
+            number = max(self._numbers(), default=0) + 1
+            ticket = FileLock(self._path(number))
+            ticket.acquire()
+        return number, ticket
+
+    def _wait_for(self, number: int) -> None:
+        """Returns when the holder of this ticket has finished or died; clears up after the dead."""
+        try:
+            fd = os.open(self._path(number), os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            self._path(number).unlink(missing_ok=True)
+        finally:
+            os.close(fd)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(path.name) for path in self._tickets.iterdir())
+
+    def _path(self, number: int) -> Path:
+        return self._tickets / str(number)
