@@ -28,8 +28,10 @@ USED_WITHOUT_AN_IMPORT = {
     "beartype",
     "httpx",
     "accelerate",
+    "dicebear-styles",
+    "types-psutil",
 }
-"""Commands and plugins: pytest loads beartype for jaxtyping, starlette's client needs httpx."""
+"""Commands and plugins: pytest loads beartype for jaxtyping, starlette's client httpx; -styles is data."""
 
 
 def requirements(name: str) -> set[str]:
