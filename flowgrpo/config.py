@@ -20,6 +20,8 @@ Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, m
 
 
 class Config(BaseModel):
+    """What every configuration has in common."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -54,7 +56,7 @@ class RolloutConfig(Config):
     noise_level: float = Field(1.4142135623730951, gt=0, le=4)
     """a of Flow-GRPO's g = a sqrt(t / (1 - t)); sqrt(2) is the memoryless choice (DDIM eta 1)."""
     window: Literal["early_random"] = "early_random"
-    """Which steps are stochastic and trained: a run of `window_size` that starts at random in the first half."""
+    """Which steps are stochastic and trained: `window_size` in a row, from a random one in the first half."""
     window_size: int = Field(3, ge=1, le=150)
     """Stochastic, trained steps per sample."""
     width: int = Field(64, ge=16, le=2048)
@@ -80,7 +82,8 @@ class LoraConfig(Config):
     alpha: float = Field(16.0, gt=0, le=1024)
     """Scale times rank: the adapter's output is multiplied by alpha / rank."""
     targets: tuple[str, ...] = (
-        "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "proj_in", "proj_out", "ff.net.0.proj", "ff.net.2",
+        "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "proj_in", "proj_out",
+        "ff.net.0.proj", "ff.net.2",
     )  # fmt: skip
     """Suffixes of the module names that get an adapter."""
 
@@ -135,7 +138,9 @@ class RunConfig(Config):
     @classmethod
     def _some_weight(cls, weights: dict[str, float]) -> dict[str, float]:
         if not any(weights.values()):
-            raise ValueError("all reward weights are zero, so there is nothing to learn: give at least one a weight")
+            raise ValueError(
+                "all reward weights are zero, so there is nothing to learn: give at least one a weight"
+            )
         return weights
 
 
@@ -157,7 +162,7 @@ def smoke(prompts: tuple[str, ...]) -> RunConfig:
 
 
 def fast_and_faithful(prompts: tuple[str, ...], num_updates: int = 60) -> RunConfig:
-    """Eight steps without guidance, tuned towards what sixteen guided steps show; about 8 minutes on two cores."""
+    """Eight steps without guidance, tuned towards what sixteen guided ones show; 8 minutes on two cores."""
     return RunConfig(prompts=prompts, reward_weights=DEFAULT_WEIGHTS, num_updates=num_updates)
 
 

@@ -21,8 +21,10 @@ from flowgrpo.starter.portraits import caption
 from flowgrpo.starter.training import Plan, Progress, fit
 
 BATCH = 64
-HARD_WEIGHT = 1.0
-"""Weight of telling the right caption from the same caption with one attribute swapped."""
+SWAPS = 3
+"""Hard negatives of each image: its caption with one attribute swapped, in as many random slots."""
+HARD_WEIGHT = 3.0
+"""Weight of telling the right caption from a swapped one."""
 
 
 def new_folder(folder: Path) -> Path:
@@ -38,7 +40,9 @@ def new_folder(folder: Path) -> Path:
                 "pool_type": "eos", "eos_id": tok.eos_token_id, "hf_tokenizer_name": "local",
             },
         },
-        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic", "resize_mode": "squash"},
+        "preprocess_cfg": {
+            "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash",
+        },
     }  # fmt: skip
     tok.save_pretrained(folder)
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
@@ -58,22 +62,27 @@ def swapped(attributes: v.Attributes, slot: v.Slot, rng: random.Random) -> v.Att
 
 
 def train(folder: Path, data: Portraits, plan: Plan, state_path: Path) -> Iterator[Progress]:
-    """CLIP's contrastive loss, and a cross-entropy of each image between its caption and one swap of every slot."""
+    """CLIP's contrastive loss, and a logistic loss of each image between its caption and swaps of it."""
     model, tokenize = build(folder)
 
     def texts(index: Tensor, rng: random.Random) -> Tensor:
         rows = [data.attributes[i] for i in index.tolist()]
-        sets = [[a, *(swapped(a, slot, rng) for slot in v.SLOTS)] for a in rows]
+        slots = rng.sample(v.SLOTS, SWAPS)
+        sets = [[a, *(swapped(a, slot, rng) for slot in slots)] for a in rows]
         drawn = [[caption(a, random.Random(rng.random())) for a in variants] for variants in sets]
         return tokenize([text for variants in drawn for text in variants])
 
     def loss(step: int, g: Generator) -> dict[str, Tensor]:
         index = torch.randint(len(data), (BATCH,), generator=g)
         images = data.floats(index)
-        images[: BATCH // 4] = degrade.blur(images[: BATCH // 4], 0.3 + 0.6 * float(torch.rand((), generator=g)))
+        images[: BATCH // 4] = degrade.blur(
+            images[: BATCH // 4], 0.3 + 0.6 * float(torch.rand((), generator=g))
+        )
         image = F.normalize(model.encode_image(degrade.jitter(images, g).contiguous()), dim=-1)
-        text = F.normalize(model.encode_text(texts(index, random.Random(plan.seed * 1_000_003 + step))), dim=-1)
-        text = text.view(BATCH, 1 + len(v.SLOTS), -1)
+        text = F.normalize(
+            model.encode_text(texts(index, random.Random(plan.seed * 1_000_003 + step))), dim=-1
+        )
+        text = text.view(BATCH, 1 + SWAPS, -1)
         scale = model.logit_scale.exp().clamp(max=100)
         across = scale * image @ text[:, 0].T
         target = torch.arange(BATCH)
@@ -82,12 +91,14 @@ def train(folder: Path, data: Portraits, plan: Plan, state_path: Path) -> Iterat
         pairs = F.softplus(within[:, 1:] - within[:, :1])  # each swap against the right caption, alone
         return {
             "contrast": contrast,
-            "swap": HARD_WEIGHT * pairs.mean() * len(v.SLOTS) / 2,
+            "swap": HARD_WEIGHT * pairs.mean(),
             "_swap_right": (within[:, 1:] < within[:, :1]).float().mean(),
         }
 
     yield from fit("clip", nn.ModuleDict({"clip": model}), loss, plan, state_path)
-    save_file({k: t.contiguous() for k, t in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    save_file(
+        {k: t.contiguous() for k, t in model.state_dict().items()}, folder / "open_clip_model.safetensors"
+    )
 
 
 @torch.inference_mode()
@@ -104,6 +115,8 @@ def swap_accuracy(folder: Path, images: Tensor, attributes: list[v.Attributes]) 
     right = model.encode_text(tokenize([caption(a) for a in attributes]), normalize=True)
     rng, result = random.Random(0), {}
     for slot in v.SLOTS:
-        wrong = model.encode_text(tokenize([caption(swapped(a, slot, rng)) for a in attributes]), normalize=True)
+        wrong = model.encode_text(
+            tokenize([caption(swapped(a, slot, rng)) for a in attributes]), normalize=True
+        )
         result[slot.name] = ((image * right).sum(-1) > (image * wrong).sum(-1)).float()
     return result

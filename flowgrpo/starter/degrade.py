@@ -32,23 +32,28 @@ def ghost(images: Images, others: Images, share: float) -> Images:
 
 def shuffle(images: Images, patch: int, generator: Generator) -> Images:
     """The image's patches in random order: the colours stay, the face goes."""
-    n, c, h, w = images.shape
+    h, w = images.shape[2:]
     columns = F.unfold(images, patch, stride=patch)
-    return F.fold(columns[..., torch.randperm(columns.shape[-1], generator=generator)], (h, w), patch, stride=patch)
+    return F.fold(
+        columns[..., torch.randperm(columns.shape[-1], generator=generator)], (h, w), patch, stride=patch
+    )
 
 
 def warp(images: Images, strength: float, generator: Generator) -> Images:
     """A smooth random displacement; `strength` in units of half the image."""
     n, _, h, w = images.shape
     shift = F.interpolate(
-        torch.randn(n, 2, 5, 5, generator=generator) * strength, size=(h, w), mode="bicubic", align_corners=True
+        torch.randn(n, 2, 5, 5, generator=generator) * strength,
+        size=(h, w),
+        mode="bicubic",
+        align_corners=True,
     ).permute(0, 2, 3, 1)
     grid = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 3, h, w], align_corners=True)
     return F.grid_sample(images, grid + shift, align_corners=True, padding_mode="border")
 
 
 def jitter(images: Images, generator: Generator) -> Images:
-    """Harmless changes that no judgement should depend on: brightness, contrast, a shift of two pixels, light noise."""
+    """Changes that no judgement should depend on: brightness, contrast, two pixels of shift, light noise."""
     n = len(images)
     gain = 1 + 0.1 * torch.randn(n, 1, 1, 1, generator=generator)
     bias = 0.06 * torch.randn(n, 3, 1, 1, generator=generator)

@@ -55,7 +55,7 @@ def train(
     plan: Plan,
     state_path: Path,
 ) -> Iterator[Progress]:
-    """Minimises the epsilon-prediction error at a uniform timestep (Ho et al. 2020, eq. 14), captions dropped.
+    """Minimises the epsilon error at a uniform timestep (Ho et al. 2020, eq. 14), some captions dropped.
 
     Args:
         latents: posterior means and stds of the training images, `(sample, 8, 16, 16)` each, already scaled.
@@ -72,7 +72,11 @@ def train(
         rng = random.Random(int(index[0]) * 1_000_003 + int(index[1]))
         captions = [_noisy(caption(attributes[i], rng, TAG_DROPOUT), rng) for i in index.tolist()]
         tokens = pipeline.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=pipeline.tokenizer.model_max_length, return_tensors="pt"
+            captions,
+            padding="max_length",
+            truncation=True,
+            max_length=pipeline.tokenizer.model_max_length,
+            return_tensors="pt",
         )
         x0 = means[index] + stds[index] * torch.randn(means[index].shape, generator=generator)
         return x0, tokens.input_ids, torch.rand(BATCH, generator=generator) < CAPTION_DROPOUT

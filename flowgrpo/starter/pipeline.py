@@ -1,7 +1,8 @@
-"""The starter's pipeline: SDXL's architecture at 4 million parameters, of diffusers' and transformers' own classes."""
+"""The starter's pipeline: SDXL's architecture at 4 million parameters, of diffusers' own classes."""
 
 from __future__ import annotations
 
+import copy
 from itertools import pairwise
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def _pieces(word: str, ranks: dict[tuple[str, str], int]) -> list[str]:
 
 
 def tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-level BPE over our own words: each known word is one token, any other falls apart into pieces."""
+    """CLIP's byte-level BPE over our own words: a known word is one token, any other falls apart."""
     letters = [chr(c) for c in range(33, 127)]
     tokens = [START, END, *letters, *(letter + "</w>" for letter in letters)]
     ranks: dict[tuple[str, str], int] = {}
@@ -38,7 +39,7 @@ def tokenizer() -> CLIPTokenizer:
             ranks[pieces[0], pieces[1]] = len(ranks)
             tokens.append(pieces[0] + pieces[1])
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocab, merges=list(ranks), model_max_length=MAX_TOKENS)  # type: ignore[arg-type]
+    return CLIPTokenizer(vocab=vocab, merges=list(ranks), model_max_length=MAX_TOKENS)
 
 
 def _text_config(tok: CLIPTokenizer) -> CLIPTextConfig:
@@ -112,7 +113,7 @@ def load(folder: Path) -> StableDiffusionXLPipeline:
 def normalise_latents(vae: AutoencoderKL, means: Tensor, stds: Tensor) -> None:
     """Folds per-channel centring and scaling into the 1x1 convolutions around the latents.
 
-    Afterwards the latents of the data have zero mean and unit variance per channel, and `scaling_factor` is 1.
+    Afterwards the data's latents have zero mean and unit variance per channel, and `scaling_factor` is 1.
 
     Args:
         means, stds: posterior means and stds of the data, `(sample, channel, height, width)`.
@@ -127,3 +128,10 @@ def normalise_latents(vae: AutoencoderKL, means: Tensor, stds: Tensor) -> None:
     post.bias += post.weight[:, :, 0, 0] @ m
     post.weight *= s[None, :, None, None]
     vae.register_to_config(scaling_factor=1.0)
+
+
+def save(pipeline: StableDiffusionXLPipeline, folder: Path) -> None:
+    """Writes the pipeline; denoiser and autoencoder in half precision, which diffusers loads as float32."""
+    pipeline.save_pretrained(folder)
+    for name in ("unet", "vae"):
+        copy.deepcopy(getattr(pipeline, name)).half().save_pretrained(folder / name)

@@ -22,7 +22,7 @@ from PIL import Image
 from flowgrpo.starter import vocabulary as v
 
 IMAGE_SIZE = 64
-_SUPERSAMPLE = 2  # resvg's own antialiasing leaves 1 px ink lines ragged at 64 px; drawing at 128 and box-averaging does not
+_SUPERSAMPLE = 2  # resvg leaves 1 px ink lines ragged at 64 px; drawing at 128 and averaging does not
 _SCALE = 1.22  # eyes, mouth and glasses get more pixels; long hair still fits
 _HELD_OUT_SHARE = 0.1
 
@@ -86,8 +86,8 @@ def caption(attributes: v.Attributes, rng: random.Random | None = None, drop: fl
     Args:
         attributes: slot name -> label.
         rng: shuffles and drops tags when given; without it the order is that of the slots.
-        drop: chance that a tag of a slot without an absent label is left out (an optional slot's tag never is,
-            so that leaving it out of a prompt means its absence).
+        drop: chance that a tag of a slot without an absent label is left out (an optional slot's tag
+            never is, so that leaving it out of a prompt means its absence).
     """
     tags = []
     for slot in v.SLOTS:

@@ -1,7 +1,7 @@
 """One resumable training loop for every stage of the build.
 
-The data of step `n` come from a generator seeded with `(seed, n)`, so an interrupted build continues as if it had
-never stopped (bit for bit on one machine).
+The data of step `n` come from a generator seeded with `(seed, n)`, so an interrupted build continues as if it
+had never stopped (bit for bit on one machine).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
+    """Where a stage stands; terms are running means of the loss's terms."""
+
     stage: str
     step: int
     steps: int
@@ -50,12 +52,13 @@ class Progress:
 
 
 def learning_rate(plan: Plan, step: int) -> float:
+    """The rate of one step."""
     warm = min(1.0, (step + 1) / 100)
     return plan.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / plan.steps)))
 
 
 def fit(stage: str, modules: nn.ModuleDict, loss: Loss, plan: Plan, state_path: Path) -> Iterator[Progress]:
-    """Trains `modules` in place, resuming from `state_path`; leaves the averaged weights in them when exhausted.
+    """Trains `modules` in place, resuming from `state_path`; leaves the averaged weights in them at the end.
 
     Yields one Progress every 50 steps.
     """
@@ -75,7 +78,9 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, plan: Plan, state_path: 
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(plan, step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
-        torch.manual_seed(plan.seed * 1_000_003 + step)  # for layers that draw by themselves (the VAE's posterior)
+        torch.manual_seed(
+            plan.seed * 1_000_003 + step
+        )  # for layers that draw by themselves (the VAE's posterior)
         terms = loss(step, generator)
         total = torch.stack([t for k, t in terms.items() if not k.startswith("_")]).sum()
         optimizer.zero_grad(set_to_none=True)
@@ -104,8 +109,13 @@ def _average(ema: dict[str, Tensor], modules: nn.ModuleDict, decay: float) -> No
             ema[name].copy_(tensor)
 
 
-def _save(path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor], step: int) -> None:
+def _save(
+    path: Path, modules: nn.ModuleDict, optimizer: torch.optim.Optimizer, ema: dict[str, Tensor], step: int
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save({"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema, "step": step}, partial)
+    torch.save(
+        {"modules": modules.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema, "step": step},
+        partial,
+    )
     os.replace(partial, path)

@@ -38,19 +38,25 @@ def _ramp(value: float, start: float, end: float) -> float:
     return min(1.0, max(0.0, (value - start) / (end - start)))
 
 
-def _doubt(small: tuple[float, float], shape: tuple[float, float], colour: tuple[float, float], value: float) -> list[float]:
+def _doubt(
+    small: tuple[float, float], shape: tuple[float, float], colour: tuple[float, float], value: float
+) -> list[float]:
     """How unclear each slot is at a severity: ramps for small parts, for the hair's shape, for colours."""
     ramps = [small if s.name in SMALL else shape if s.name in SHAPE else colour for s in v.SLOTS]
     return [_ramp(value, *ramp) for ramp in ramps]
 
 
 def _spoil(kind: str, x: Tensor, others: Tensor, g: Generator) -> tuple[Tensor, list[float], bool]:
-    """Returns the spoilt images, the doubt of each slot, and whether it holds only where the two labels differ."""
+    """The spoilt images, the doubt of each slot, and whether it holds only where the two labels differ."""
     u = float(torch.rand((), generator=g))
     if kind == "blur":
         return degrade.blur(x, 0.3 + 6 * u), _doubt((1.3, 2.6), (3, 6), (5, 9), 0.3 + 6 * u), False
     if kind == "noise":
-        return degrade.noise(x, 1.5 * u, g).clamp(-1, 1), _doubt((0.4, 0.9), (0.7, 1.3), (1.1, 1.8), 1.5 * u), False
+        return (
+            degrade.noise(x, 1.5 * u, g).clamp(-1, 1),
+            _doubt((0.4, 0.9), (0.7, 1.3), (1.1, 1.8), 1.5 * u),
+            False,
+        )
     if kind == "ghost":
         return degrade.ghost(x, others, 0.5 * u), _doubt((0.15, 0.35), (0.2, 0.4), (0.2, 0.4), 0.5 * u), True
     if kind == "shuffle":
@@ -78,15 +84,17 @@ def _render_batch(data: Portraits, index: Tensor, g: Generator) -> tuple[Tensor,
         kind = kinds[int(torch.randint(len(kinds), (), generator=g))]
         others = x[:4]
         x[part], levels, where_different = _spoil(kind, x[part], others, g)
-        doubt[part] = torch.tensor(levels) * ((labels[part] != labels[:4]).float() if where_different else 1.0)
+        doubt[part] = torch.tensor(levels) * (
+            (labels[part] != labels[:4]).float() if where_different else 1.0
+        )
     return degrade.jitter(x, g), _targets(labels, doubt)
 
 
 def reading_targets(model: nn.Module, generated: Generated) -> tuple[list[Tensor], Tensor]:
     """What to teach about generated images, by a first reading of the same verifier.
 
-    Where it reads what was asked, that is the target; where it reads something else with confidence the slot is left
-    out (it may be right, the generator wrong); otherwise the target is "unclear".
+    Where it reads what was asked, that is the target; where it reads something else with confidence the slot
+    is left out (it may be right, the generator wrong); otherwise the target is "unclear".
 
     Returns:
         Soft targets of each slot, and weights `(sample, slot)`.
@@ -112,7 +120,7 @@ def train(
 
     Args:
         rows: which rows of `data` this verifier may see.
-        generated: the second phase, after a first one without; the model's own first reading makes its targets.
+        generated: the second phase, after one without; the model's own first reading makes its targets.
     """
     taught = reading_targets(model.eval(), generated) if generated else None
 
@@ -126,7 +134,9 @@ def train(
             targets = [torch.cat([a, b[j]]) for a, b in zip(targets, taught[0], strict=True)]
             weight = torch.cat([weight, taught[1][j]])
         logits = model(x.contiguous(memory_format=torch.channels_last))
-        losses = torch.stack([F.cross_entropy(o, t, reduction="none") for o, t in zip(logits, targets, strict=True)], 1)
+        losses = torch.stack(
+            [F.cross_entropy(o, t, reduction="none") for o, t in zip(logits, targets, strict=True)], 1
+        )
         return {"cross_entropy": (losses * weight).mean(), "_right": _share_right(logits, targets)}
 
     yield from fit(type(model).__name__.lower(), nn.ModuleDict({"model": model}), loss, plan, state_path)
@@ -138,7 +148,7 @@ def _share_right(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Slot name -> whether each image was read as labelled, `(sample,)` of 0 and 1; free slots (-1) are NaN."""
+    """Slot name -> whether each image was read as labelled, `(sample,)` of 0 and 1; NaN where free."""
     read: Callable[[int, Tensor], Tensor] = lambda i, p: (p.argmax(1) == labels[:, i]).float()  # noqa: E731
     return {
         slot.name: torch.where(labels[:, i] < 0, torch.nan, read(i, p))

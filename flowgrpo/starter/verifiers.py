@@ -1,7 +1,8 @@
 """Attribute verifiers: which hair colour, which mouth, glasses or not, or "unclear".
 
-Two networks of different architecture, trained on different halves of the renders and different generated images:
-`verifier` may reward a run, `judge` never does. Each slot has one class more than its labels: the last is "unclear".
+Two networks of different architecture, trained on different halves of the renders and on different generated
+images: `verifier` may reward a run, `judge` never does. Each slot has one class more than its labels: the
+last is "unclear".
 """
 
 from __future__ import annotations
@@ -64,7 +65,14 @@ class Judge(nn.Module):
         super().__init__()
         a, b, c = widths
         self.body = nn.Sequential(
-            nn.Conv2d(3, a, 4, 2, 1), _Mix(a), nn.Conv2d(a, b, 2, 2), _Mix(b), _Mix(b), nn.Conv2d(b, c, 2, 2), _Mix(c), _Mix(c)
+            nn.Conv2d(3, a, 4, 2, 1),
+            _Mix(a),
+            nn.Conv2d(a, b, 2, 2),
+            _Mix(b),
+            _Mix(b),
+            nn.Conv2d(b, c, 2, 2),
+            _Mix(c),
+            _Mix(c),
         )
         self.position = nn.Parameter(torch.zeros(c, 8, 8))
         self.query = nn.Parameter(torch.randn(len(CLASSES), 2, c) * c**-0.5)
@@ -101,7 +109,9 @@ def load_verifier(folder: Path) -> nn.Module:
     """
     config = json.loads((folder / "config.json").read_text())
     if config["slots"] != {slot.name: list(slot.labels) for slot in v.SLOTS}:
-        raise ValueError(f"the verifier in {folder.name} knows other slots than the vocabulary; build the starter again")
+        raise ValueError(
+            f"the verifier in {folder.name} knows other slots than the vocabulary; build the starter again"
+        )
     model: nn.Module = ARCHITECTURES[config["architecture"]]()
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.eval().to(memory_format=torch.channels_last)

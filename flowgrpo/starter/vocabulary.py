@@ -1,7 +1,7 @@
 """The words the starter knows: slots, their tags, and what each tag draws.
 
 A *slot* is one attribute of a portrait ("hair colour"); its *values* are Danbooru-style tags. A prompt names
-some of them; `parse_prompt` says which, and which words nobody knows. No torch here: the web process reads it.
+some of them; `parse_prompt` says which, `unknown_words` what is left. No torch here: the web reads it.
 """
 
 from __future__ import annotations
@@ -72,9 +72,7 @@ SLOTS: tuple[Slot, ...] = (
 )
 SUBJECT = "portrait"
 TAG_SLOT: Mapping[str, str] = {tag: slot.name for slot in SLOTS for tag in slot.values}
-KNOWN_WORDS: frozenset[str] = frozenset(
-    word for tag in (*TAG_SLOT, SUBJECT) for word in tag.split()
-)
+KNOWN_WORDS: frozenset[str] = frozenset(word for tag in (*TAG_SLOT, SUBJECT) for word in tag.split())
 
 Attributes = dict[str, str]
 """Slot name -> label. A slot that is missing is free: any value is right."""
