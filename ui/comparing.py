@@ -13,7 +13,7 @@ from storage.groups import GroupView
 from storage.models import Checkpoint
 from ui import forms
 from ui.components import render, signed, strip
-from ui.forms import Refused
+from ui.forms import GroupForm, Refused
 from ui.services import Services
 
 MAX_CHECKPOINTS, MAX_PROMPTS, MAX_IMAGES = 6, 24, 8
@@ -59,7 +59,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """One reward of two checkpoints on the same prompts and seeds, with a 95% interval bootstrapped by prompt."""
+    """One reward of two checkpoints on the same prompts and seeds, with a 95% interval bootstrapped by
+    prompt."""
 
     reward: str
     first: float
@@ -76,35 +77,48 @@ class Difference:
 
 
 def check(
-    services: Services, checkpoint_ids: object, prompts: object, seeds: object, count: object, num_steps: object,
+    services: Services,
+    checkpoint_ids: object,
+    prompts: object,
+    seeds: object,
+    count: object,
+    num_steps: object,
     guidance_scale: object,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """Checks the Compare form; raises `Refused` with the first thing that is wrong."""
     ids = list(dict.fromkeys(checkpoint_ids)) if isinstance(checkpoint_ids, list | tuple) else []
     if not 1 <= len(ids) <= MAX_CHECKPOINTS:
         raise Refused(f"Choose 1 to {MAX_CHECKPOINTS} checkpoints, not {len(ids)}.")
     rows = tuple(services.checkpoint(checkpoint_id) for checkpoint_id in ids)
     if len({row.base_model_id for row in rows}) > 1:
-        raise Refused("The chosen checkpoints have different bases, and the same seed means another image there: choose one base.")
+        raise Refused(
+            "The chosen checkpoints have different bases, where one seed means two images: choose one base."
+        )
     lines = forms.prompt_lines(prompts, "The prompts")
     if not 1 <= len(lines) <= MAX_PROMPTS:
         raise Refused(f"Write 1 to {MAX_PROMPTS} prompts, one a line, not {len(lines)}.")
-    size = services.base_facts(rows[0]).size
     columns = forms.whole(count, "Images per prompt", 1, MAX_IMAGES)
     typed = seeds if str(seeds or "").strip() else "1"
-    request = services.check_group(
-        rows[0].id, prompt=lines[0], group_size=columns, seeds=str(typed), num_steps=num_steps,
-        guidance_scale=guidance_scale, width=size, height=size,
-    )  # fmt: skip
+    form = GroupForm(
+        prompt=lines[0],
+        group_size=columns,
+        seeds=str(typed),
+        num_steps=num_steps,
+        guidance_scale=guidance_scale,
+    )
+    request = services.check_group(rows[0].id, form)
     return Plan(rows, lines, request.seeds, request.config)
 
 
 def cells(services: Services, plan: Plan) -> list[list[Cell]]:
-    """The grid: one list per prompt, one cell per checkpoint; cells that exist already are found, however they came."""
+    """The grid: one list per prompt, one cell per checkpoint; cells that exist already are found, however
+    they came."""
     config = plan.config.model_dump()
 
     def cell(prompt: str, row: Checkpoint) -> Cell:
-        found = groups.find_group(services.db, prompt=prompt, checkpoint_id=row.id, config=config, seeds=plan.seeds)
+        found = groups.find_group(
+            services.db, prompt=prompt, checkpoint_id=row.id, config=config, seeds=plan.seeds
+        )
         return Cell(prompt, row, found)
 
     return [[cell(prompt, row) for row in plan.checkpoints] for prompt in plan.prompts]
@@ -120,9 +134,13 @@ def generate_missing(services: Services, plan: Plan) -> int:
     wanted = missing(cells(services, plan))
     for cell in wanted:
         groups.request_group(
-            services.db, prompt=cell.prompt, checkpoint_id=cell.checkpoint.id, config=plan.config.model_dump(),
-            seeds=plan.seeds, kind="compare",
-        )  # fmt: skip
+            services.db,
+            prompt=cell.prompt,
+            checkpoint_id=cell.checkpoint.id,
+            config=plan.config.model_dump(),
+            seeds=plan.seeds,
+            kind="compare",
+        )
     return len(wanted)
 
 
@@ -139,13 +157,18 @@ def differences(grid: Sequence[Sequence[Cell]], row: int) -> list[Difference]:
     done = [(a, b) for a, b in pairs if a and b and a.group.state == b.group.state == "done"]
     if not done:
         return []
-    return [found for name in strip.reward_names(done[0][0]) if (found := _difference(name, done)) is not None]
+    return [
+        found for name in strip.reward_names(done[0][0]) if (found := _difference(name, done)) is not None
+    ]
 
 
 def _difference(reward: str, pairs: Sequence[tuple[GroupView, GroupView]]) -> Difference | None:
     by_prompt: list[list[tuple[float, float]]] = []
     for first, other in pairs:
-        values = [(strip.value_of(a, reward), strip.value_of(b, reward)) for a, b in zip(first.images, other.images, strict=False)]
+        values = [
+            (strip.value_of(a, reward), strip.value_of(b, reward))
+            for a, b in zip(first.images, other.images, strict=False)
+        ]
         if both := [(a, b) for a, b in values if a is not None and b is not None]:
             by_prompt.append(both)
     if not by_prompt:
@@ -153,13 +176,21 @@ def _difference(reward: str, pairs: Sequence[tuple[GroupView, GroupView]]) -> Di
     flat = [pair for block in by_prompt for pair in block]
     low, high = interval([statistics.fmean(b - a for a, b in block) for block in by_prompt])
     return Difference(
-        reward, statistics.fmean(a for a, _ in flat), statistics.fmean(b for _, b in flat),
-        statistics.fmean(b - a for a, b in flat), low, high, len(by_prompt),
-    )  # fmt: skip
+        reward,
+        statistics.fmean(a for a, _ in flat),
+        statistics.fmean(b for _, b in flat),
+        statistics.fmean(b - a for a, b in flat),
+        low,
+        high,
+        len(by_prompt),
+    )
 
 
-def interval(means: Sequence[float], pick: Callable[[int], random.Random] = random.Random) -> tuple[float, float]:
-    """95% interval of the mean, by resampling prompts: images of one prompt are not independent. One prompt tells nothing."""
+def interval(
+    means: Sequence[float], pick: Callable[[int], random.Random] = random.Random
+) -> tuple[float, float]:
+    """95% interval of the mean, by resampling prompts: images of one prompt are not independent. One
+    prompt tells nothing."""
     if len(means) < 2:
         return float("-inf"), float("inf")
     rng = pick(0)
@@ -204,7 +235,8 @@ def _title(plan: Plan) -> str:
 
 
 def _pair(grid: Sequence[Sequence[Cell]], picked: str | None) -> dict[str, object] | None:
-    """The picked image beside the same seed of the first checkpoint (of the second one, if the first was picked)."""
+    """The picked image beside the same seed of the first checkpoint (of the second one, if the first was
+    picked)."""
     for block in grid:
         for row, cell in enumerate(block):
             if cell.view is None:
@@ -221,8 +253,10 @@ def _beside(block: Sequence[Cell], row: int, column: int) -> dict[str, object] |
     if left is None or right is None or max(column, 0) >= min(len(left.images), len(right.images)):
         return None
     return {
-        "left": left.images[column].image, "right": right.images[column].image, "left_name": block[0].checkpoint.name,
-        "right_name": block[other].checkpoint.name, "prompt": block[0].prompt, "same": other == 0,
-    }  # fmt: skip
-
-
+        "left": left.images[column].image,
+        "right": right.images[column].image,
+        "left_name": block[0].checkpoint.name,
+        "right_name": block[other].checkpoint.name,
+        "prompt": block[0].prompt,
+        "same": other == 0,
+    }

@@ -14,7 +14,8 @@ _SEED = 2505
 
 @cache
 def starter_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """(training prompts, held-out prompts): portraits with one value per slot, optional slots half of the time."""
+    """(training prompts, held-out prompts): portraits with one value per slot, optional slots half of the
+    time."""
     rng = random.Random(_SEED)
     prompts: dict[str, None] = {}
     while len(prompts) < TRAIN + HELD_OUT:

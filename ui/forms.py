@@ -1,4 +1,5 @@
-"""Checks what people typed and turns it into requests; every refusal is one sentence. Pure: no rows, no widgets."""
+"""Checks what people typed and turns it into requests; every refusal is one sentence. Pure: no rows, no
+widgets."""
 
 from __future__ import annotations
 
@@ -42,6 +43,20 @@ class GroupRequest:
 
 
 @dataclass(frozen=True)
+class GroupForm:
+    """The Studio page as typed."""
+
+    prompt: object = ""
+    negative: object = ""
+    group_size: object = 8
+    seeds: object = ""
+    num_steps: object = 16
+    guidance_scale: object = 3.0
+    width: object = None
+    height: object = None
+
+
+@dataclass(frozen=True)
 class RunForm:
     """The Train page as typed."""
 
@@ -79,7 +94,9 @@ def check_negative(text: object) -> str:
 
 def _check_text(text: str, what: str) -> str:
     if len(text) > MAX_PROMPT_LENGTH:
-        raise Refused(f"{what} has {len(text):,} characters; at most {MAX_PROMPT_LENGTH:,} are read, so shorten it.")
+        raise Refused(
+            f"{what} has {len(text):,} characters; at most {MAX_PROMPT_LENGTH:,} are read, so shorten it."
+        )
     if _INVISIBLE.search(text):
         raise Refused(f"{what} holds control characters that no model can read: remove them.")
     return text
@@ -135,11 +152,18 @@ def parse_seeds(text: object, count: int, fresh: Callable[[int], int] = secrets.
     if not typed:
         first = fresh(_FRESH_SEEDS)
         return tuple(range(first, first + count))
-    seeds = [seed for part in re.split(r"[,;\s]+", re.sub(r"\s*[-–—]\s*", "-", typed)) if part for seed in _part(part, count)]
+    seeds = [
+        seed
+        for part in re.split(r"[,;\s]+", re.sub(r"\s*[-–—]\s*", "-", typed))
+        if part
+        for seed in _part(part, count)
+    ]
     if len(seeds) == 1:
         seeds = list(range(seeds[0], seeds[0] + count))
     if len(seeds) != count:
-        raise Refused(f"{len(seeds)} seeds for a group of {count}: give {count}, or one to count up from, or none.")
+        raise Refused(
+            f"{len(seeds)} seeds for a group of {count}: give {count}, or one to count up from, or none."
+        )
     if max(seeds) > MAX_SEED:
         raise Refused(f"A seed is at most {MAX_SEED:,}; {max(seeds):,} is above.")
     if len(set(seeds)) != count:
@@ -153,7 +177,7 @@ def _part(part: str, count: int) -> Sequence[int]:
         raise Refused(f"Seeds are whole numbers from 0 to {MAX_SEED:,}, not {_shown(part)}.")
     first, last = int(match[1]), int(match[2] or match[1])
     if last < first or last - first >= max(count, MAX_GROUP_SIZE):
-        raise Refused(f"{_shown(part)} is not a range of {count} seeds: write the smaller first, as in 4021-{4020 + count}.")
+        raise Refused(f"{_shown(part)} is not a range of {count} seeds: write it as in 4021-{4020 + count}.")
     return range(first, last + 1)
 
 
@@ -173,21 +197,24 @@ def check_size(value: object, what: str, factor: int) -> int:
     return size
 
 
-def check_group(
-    *, prompt: object, negative: object = "", group_size: object = 8, seeds: object = "", num_steps: object = 16,
-    guidance_scale: object = 3.0, width: object = 64, height: object = 64, factor: int = 8,
-) -> GroupRequest:  # fmt: skip
-    """Checks a request for a group; raises `Refused` with the first thing that is wrong."""
-    text = check_prompt(prompt)
-    count = whole(group_size, "The group size", 1, MAX_GROUP_SIZE)
+def check_group(form: GroupForm, *, factor: int, size: int) -> GroupRequest:
+    """Checks the Studio page; raises `Refused` with the first thing that is wrong.
+
+    Args:
+        form: as typed.
+        factor: pixels per latent cell of the base; width and height are multiples of it.
+        size: pixels where width or height is left empty.
+    """
+    prompt = check_prompt(form.prompt)
+    count = whole(form.group_size, "The group size", 1, MAX_GROUP_SIZE)
     fields = {
-        "negative_prompt": check_negative(negative),
-        "num_steps": whole(num_steps, "Steps", 1, 150),
-        "guidance_scale": real(guidance_scale, "Guidance", 1, 30),
-        "width": check_size(width, "The width", factor),
-        "height": check_size(height, "The height", factor),
+        "negative_prompt": check_negative(form.negative),
+        "num_steps": whole(form.num_steps, "Steps", 1, 150),
+        "guidance_scale": real(form.guidance_scale, "Guidance", 1, 30),
+        "width": check_size(size if form.width in (None, "") else form.width, "The width", factor),
+        "height": check_size(size if form.height in (None, "") else form.height, "The height", factor),
     }
-    return GroupRequest(text, _build(SamplingConfig, fields), parse_seeds(seeds, count))
+    return GroupRequest(prompt, _build(SamplingConfig, fields), parse_seeds(form.seeds, count))
 
 
 def prompt_lines(text: object, what: str) -> tuple[str, ...]:
@@ -221,12 +248,15 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
         "sample_every": max(1, min(10, num_updates // 6)),
         "samples": 4,
         "rollout": _rollout(form, width, height),
-        "update": _build(UpdateConfig, {
-            "learning_rate": real(form.learning_rate, "The learning rate", 1e-7, 1),
-            "kl_weight": real(form.kl_weight, "The KL weight", 0, 100),
-        }),
+        "update": _build(
+            UpdateConfig,
+            {
+                "learning_rate": real(form.learning_rate, "The learning rate", 1e-7, 1),
+                "kl_weight": real(form.kl_weight, "The KL weight", 0, 100),
+            },
+        ),
         "lora": _lora(whole(form.rank, "The LoRA rank", 1, 256)),
-    }  # fmt: skip
+    }
     return _build(RunConfig, fields)
 
 
@@ -250,10 +280,15 @@ def _lora(rank: int) -> LoraConfig:
 
 def check_weights(weights: Mapping[str, object]) -> dict[str, float]:
     """Reads the reward weights; raises `Refused` when one is no number or all are zero."""
-    read = {name: real(0 if value in (None, "") else value, f"The weight of {name}", -10, 10) for name, value in weights.items()}
+    read = {
+        name: real(0 if value in (None, "") else value, f"The weight of {name}", -10, 10)
+        for name, value in weights.items()
+    }
     kept = {name: value for name, value in read.items() if value}
     if not kept:
-        raise Refused("All reward weights are zero, so there is nothing to learn: give at least one a weight.")
+        raise Refused(
+            "All reward weights are zero, so there is nothing to learn: give at least one a weight."
+        )
     return kept
 
 

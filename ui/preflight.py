@@ -1,4 +1,5 @@
-"""What is checked before a run may start, each line a sentence. Pure functions of what the caller measured."""
+"""What is checked before a run may start, each line a sentence. Pure functions of what the caller
+measured."""
 
 from __future__ import annotations
 
@@ -78,9 +79,15 @@ def _files(facts: Facts) -> Check:
 def _prompts(config: RunConfig) -> Check:
     count, held_out = len(config.prompts), len(config.held_out_prompts)
     if not held_out:
-        return Check("warn", f"{_many(count, 'prompt')}, none held out: nothing will show whether it works on new ones.")
+        return Check(
+            "warn",
+            f"{_many(count, 'prompt')}, none held out: nothing will show whether it works on new ones.",
+        )
     if count < config.rollout.groups_per_update:
-        return Check("warn", f"{_many(count, 'prompt')} for {config.rollout.groups_per_update} groups: each update repeats some.")
+        return Check(
+            "warn",
+            f"{_many(count, 'prompt')} for {config.rollout.groups_per_update} groups: updates repeat some.",
+        )
     return Check("ok", f"{_many(count, 'training prompt')}, {held_out} held out.")
 
 
@@ -94,7 +101,12 @@ def _words(config: RunConfig, facts: Facts) -> list[Check]:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         found.append(Check("warn", f"The starter does not know {', '.join(unknown[:5])}{more}."))
     if empty and config.reward_weights.get("verifier"):
-        found.append(Check("warn", f"{_many(empty, 'prompt')} without a known attribute: the verifier gives no score there."))
+        found.append(
+            Check(
+                "warn",
+                f"{_many(empty, 'prompt')} without a known attribute: the verifier gives no score there.",
+            )
+        )
     return found
 
 
@@ -108,14 +120,19 @@ def _rewards(config: RunConfig) -> Check:
 def _groups(config: RunConfig) -> Check:
     size, groups = config.rollout.group_size, config.rollout.groups_per_update
     if size < 4:
-        return Check("warn", f"Groups of {size} often score alike, and then there is nothing to learn: 8 or more work better.")
+        return Check(
+            "warn",
+            f"Groups of {size} often score alike, and then there is nothing to learn: 8 or more work better.",
+        )
     return Check("ok", f"{groups} groups of {size}: {size * groups} images an update.")
 
 
 def _disk(facts: Facts) -> Check:
     free = facts.free_bytes / 1e9
     if facts.free_bytes < MIN_FREE:
-        return Check("bad", f"{free:.1f} GB free on the disk; a run needs {MIN_FREE / 1e9:.1f} GB: free some space.")
+        return Check(
+            "bad", f"{free:.1f} GB free on the disk; a run needs {MIN_FREE / 1e9:.1f} GB: free some space."
+        )
     if facts.free_bytes < LOW_FREE:
         return Check("warn", f"Only {free:.1f} GB free on the disk.")
     return Check("ok", f"{free:.0f} GB free on the disk.")

@@ -44,7 +44,9 @@ def read_answer(group_id: object, key: object, best: object, stars: object, lead
         raise Refused("The answer names no group or has no key of 8 to 48 characters: reload the page.")
     if best is not None and not isinstance(best, str):
         raise Refused("The best image is named by its id: reload the page.")
-    if not isinstance(stars, Mapping) or any(type(value) is not int or not 1 <= value <= 5 for value in stars.values()):
+    if not isinstance(stars, Mapping) or any(
+        type(value) is not int or not 1 <= value <= 5 for value in stars.values()
+    ):
         raise Refused("Stars are whole numbers from 1 to 5, by image id.")
     lead = lead_ms if isinstance(lead_ms, int) and 0 <= lead_ms <= MAX_LEAD_MS else None
     return Answer(key, group_id, best or None, {str(image): value for image, value in stars.items()}, lead)
@@ -55,9 +57,14 @@ def inputs_of(answer: Answer, annotator_id: str) -> list[RatingInput]:
 
     def event(kind: str, suffix: str, image_id: str, value: int | None) -> RatingInput:
         return RatingInput(
-            client_key=f"{answer.key}:{suffix}", annotator_id=annotator_id, group_id=answer.group_id,
-            kind="best" if kind == "best" else "stars", image_id=image_id, value=value, lead_ms=answer.lead_ms,
-        )  # fmt: skip
+            client_key=f"{answer.key}:{suffix}",
+            annotator_id=annotator_id,
+            group_id=answer.group_id,
+            kind="best" if kind == "best" else "stars",
+            image_id=image_id,
+            value=value,
+            lead_ms=answer.lead_ms,
+        )
 
     order = sorted(answer.stars)
     events = [event("stars", f"s{order.index(image)}", image, answer.stars[image]) for image in order]
@@ -82,9 +89,12 @@ def submit(db: Database, annotator_id: str, answer: Answer) -> GroupView | None:
 def skip(db: Database, annotator_id: str, answer: Answer) -> GroupView | None:
     """Gives a group back unjudged and returns the next one."""
     event = RatingInput(
-        client_key=f"{answer.key}:skip", annotator_id=annotator_id, group_id=answer.group_id, kind="skip",
+        client_key=f"{answer.key}:skip",
+        annotator_id=annotator_id,
+        group_id=answer.group_id,
+        kind="skip",
         lead_ms=answer.lead_ms,
-    )  # fmt: skip
+    )
     return ratings.submit(db, annotator_id, answer.group_id, [event])
 
 
@@ -105,14 +115,23 @@ def undo(db: Database, annotator_id: str, key: str) -> Undone | None:
     with db.read() as session:
         act = session.scalars(select(RatingEvent).where(RatingEvent.act_id == event.act_id)).all()
     best = next((said.image_id for said in act if said.kind == "best"), None)
-    stars = {said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value}
+    stars = {
+        said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value
+    }
     return Undone(get_group(db, event.group_id, annotator_id), best, stars)
 
 
 def card_html(
-    view: GroupView | None, progress: Progress, *, turn: str, saved: str = "", problem: str = "",
-    best: str | None = None, stars: Mapping[str, int] | None = None, upcoming: Sequence[str] = (),
-) -> str:  # fmt: skip
+    view: GroupView | None,
+    progress: Progress,
+    *,
+    turn: str,
+    saved: str = "",
+    problem: str = "",
+    best: str | None = None,
+    stars: Mapping[str, int] | None = None,
+    upcoming: Sequence[str] = (),
+) -> str:
     """Renders the card, or the honest empty state; scores and checkpoint stay hidden while somebody judges.
 
     Args:
@@ -136,19 +155,22 @@ def card_html(
 
 
 def start(db: Database, annotator_id: str, wanted: object) -> GroupView | None:
-    """The group that the page opens with: the one in its address when it can still be rated, else the next task."""
+    """The group that the page opens with: the one in its address when it can be rated, else the next task."""
+    leased = None
     if isinstance(wanted, str):
         try:
-            view = get_group(db, wanted, annotator_id)
+            leased = ratings.lease_group(db, annotator_id, wanted)
         except LookupError:
-            view = None
-        if view is not None and view.group.state == "done":
-            return view
-    return ratings.next_task(db, annotator_id)
+            leased = None
+    return leased or ratings.next_task(db, annotator_id)
 
 
 def upcoming(db: Database, annotator_id: str, shown: str | None) -> list[str]:
     """Image ids of the group after the shown one, so that the browser can load them ahead."""
     if shown is None:
         return []
-    return [image.image.id for view in ratings.upcoming(db, annotator_id, exclude=[shown]) for image in view.images]
+    return [
+        image.image.id
+        for view in ratings.upcoming(db, annotator_id, exclude=[shown])
+        for image in view.images
+    ]

@@ -27,23 +27,26 @@ def check_host(host: str) -> str:
     """Returns the address to bind.
 
     Raises:
-        ValueError: it is not a loopback address; there are no accounts yet, so nobody else may reach the server.
+        ValueError: it is not a loopback address; without accounts nobody else may reach the server.
     """
-    is_loopback = host == "localhost"
-    try:
-        is_loopback = is_loopback or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        pass
-    if not is_loopback:
+    if not _is_loopback(host):
         raise ValueError(
-            f"Refusing to listen on {host}: there are no accounts yet, so anyone who reaches it could use it. "
+            f"Refusing to listen on {host}: without accounts anyone who reaches it could use it. "
             "Use 127.0.0.1 (unset GRADIO_SERVER_NAME), and an SSH tunnel from elsewhere."
         )
     return host
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def protect(app: FastAPI) -> None:
-    """Adds, from outside in: trusted hosts, strict CORS (which silences Gradio's own), the origin check, headers."""
+    """Adds, from outside in: trusted hosts, strict CORS (which silences Gradio's own), the origin check,
+    headers."""
     app.middleware("http")(_guard)
     app.add_middleware(CORSMiddleware, allow_origins=[])
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
@@ -59,7 +62,8 @@ async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Resp
 
 
 def _refusal(request: Request) -> tuple[int, str] | None:
-    """Status and sentence for a request that another site's page made, or that is too large; None to let it pass."""
+    """Status and sentence for a request that another site's page made, or that is too large; None to let
+    it pass."""
     origin = request.headers.get("origin")
     if origin is not None and origin != f"{request.url.scheme}://{request.headers.get('host', '')}":
         return 403, "This server takes requests from its own pages only."

@@ -10,7 +10,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from storage.engine import Database
-from ui import security
+from ui import api, security
 from ui.components import script
 from ui.media import media_routes
 from ui.pages import compare, rate, studio, train
@@ -38,18 +38,35 @@ def create_app(db: Database, *, host: str = "127.0.0.1") -> FastAPI:
         return {"status": "ok", "database": f"{db.driver.name} {db.driver.version}"}
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="SSR mode is not supported")  # it is off; Gradio says so regardless
-        return gr.mount_gradio_app(
-            app, pages(Services(db)), path="/", theme=studio_theme(), css=STYLESHEET.read_text(), head=_head(),
-            allowed_paths=[], blocked_paths=[str(db.home)], run_history=False, show_error=True, enable_monitoring=False,
-            ssr_mode=False, pwa=False, mcp_server=False, max_file_size="1mb", footer_links=[],
-        )  # fmt: skip
+        warnings.filterwarnings(
+            "ignore", message="SSR mode is not supported"
+        )  # it is off; Gradio says so regardless
+        mounted: FastAPI = gr.mount_gradio_app(
+            app,
+            pages(Services(db)),
+            path="/",
+            theme=studio_theme(),
+            css=STYLESHEET.read_text(),
+            head=_head(),
+            allowed_paths=[],
+            blocked_paths=[str(db.home)],
+            run_history=False,
+            show_error=True,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            max_file_size="1mb",
+            footer_links=[],
+        )
+    return mounted
 
 
 def pages(services: Services) -> gr.Blocks:
     """All pages as one Gradio app; each page is a route of its own."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as demo:
         studio.build(demo, services)
+        api.add(services)
     with demo.route("Rate", rate.PATH):
         rate.build(demo, services)
     with demo.route("Compare", compare.PATH):

@@ -1,4 +1,5 @@
-"""What pages and the API may do, as plain functions over rows: check, write an intent, read what came of it."""
+"""What pages and the API may do, as plain functions over rows: check, write an intent, read what came of
+it."""
 
 from __future__ import annotations
 
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storage import checkpoints, groups, workers
+from storage import checkpoints, groups, runs, workers
 from storage.engine import Database
 from storage.errors import NotSavedError
 from storage.groups import GroupView
-from storage.models import Checkpoint, ImageGroup, WorkerBeat
+from storage.models import Checkpoint, ImageGroup, Run, RunBeat, WorkerBeat
 from ui import forms
-from ui.components import strip
-from ui.forms import GroupRequest, Refused
+from ui.components import span, strip
+from ui.forms import GroupForm, GroupRequest, Refused
 
 LOCAL_USER = "local"
 """Loopback needs no login: everything is done by this user."""
@@ -65,7 +66,9 @@ class Services:
 
     def choices(self) -> list[tuple[str, str]]:
         """(name, id) of every checkpoint that can be used, newest first."""
-        return [(checkpoint.name, checkpoint.id) for checkpoint in reversed(checkpoints.list_checkpoints(self.db))]
+        return [
+            (checkpoint.name, checkpoint.id) for checkpoint in reversed(checkpoints.list_checkpoints(self.db))
+        ]
 
     def checkpoint(self, checkpoint_id: object) -> Checkpoint:
         """Raises `Refused` when there is no such checkpoint, or its files are damaged or gone."""
@@ -91,15 +94,19 @@ class Services:
 
     # Groups
 
-    def check_group(self, checkpoint_id: object, **typed: object) -> GroupRequest:
+    def check_group(self, checkpoint_id: object, form: GroupForm) -> GroupRequest:
         """Checks a request without queueing it; raises `Refused`."""
         facts = self.base_facts(self.checkpoint(checkpoint_id))
-        sizes = {name: typed[name] if typed.get(name) not in (None, "") else facts.size for name in ("width", "height")}
-        return forms.check_group(**{**typed, **sizes, "factor": facts.factor})  # noqa: unpacked from one form
+        return forms.check_group(form, factor=facts.factor, size=facts.size)
 
-    def generate(self, checkpoint_id: object, **typed: object) -> ImageGroup:
-        """Queues a group; raises `Refused` when something typed is wrong, `NotSavedError` when the disk is full."""
-        request = self.check_group(checkpoint_id, **typed)
+    def generate(self, checkpoint_id: object, form: GroupForm) -> ImageGroup:
+        """Queues a group.
+
+        Raises:
+            Refused: something typed is wrong.
+            NotSavedError: the disk is full.
+        """
+        request = self.check_group(checkpoint_id, form)
         return groups.request_group(
             self.db,
             prompt=request.prompt,
@@ -143,20 +150,39 @@ class Services:
     def seconds_per_evaluation(self) -> float | None:
         """Median seconds of one network evaluation on one image, over the newest finished groups."""
         known = groups.recent_groups(self.db, kinds=("studio", "compare", "demo"), limit=_HISTORY)
-        rates = [took / evaluations(view.group) for view in known if (took := strip.took(view)) and view.group.state == "done"]
+        rates = [
+            took / evaluations(view.group)
+            for view in known
+            if (took := strip.took(view)) and view.group.state == "done"
+        ]
         return statistics.median(rates) if rates else None
 
     # The engine
 
     def engine(self) -> EngineStatus:
         """What the engine does now, for the top bar."""
-        beats = [beat for beat in workers.worker_status(self.db) if beat.state != "stopped"]
-        fresh = [beat for beat in beats if self.now() - beat.beat_at < _BEAT_IS_OLD]
         waiting = groups.queued_count(self.db)
         queue = f" · {waiting} waiting" if waiting else ""
+        run = next((one for one in runs.list_runs(self.db) if one.state in runs.ACTIVE), None)
+        if run is not None:
+            return EngineStatus(
+                _run_words(run, runs.beat_of(self.db, run.id)) + queue, "on", f"/train?run={run.id}"
+            )
+        beats = [beat for beat in workers.worker_status(self.db) if beat.state != "stopped"]
+        fresh = [beat for beat in beats if self.now() - beat.beat_at < _BEAT_IS_OLD]
         if not fresh:
-            return EngineStatus(f"Engine not running{queue}" if waiting else "Engine asleep", "attention" if waiting else "")
+            words = f"Engine not running{queue}" if waiting else "Engine asleep"
+            return EngineStatus(words, "attention" if waiting else "")
         return EngineStatus(_beat_words(fresh[0]) + queue, "on")
+
+
+def _run_words(run: Run, beat: RunBeat | None) -> str:
+    if beat is None or not beat.update:
+        return f"Run {run.number} · {beat.phase if beat else run.state}"
+    words = f"Run {run.number} · update {beat.update} of {beat.num_updates}"
+    if not beat.seconds_per_update:
+        return words
+    return f"{words} · {span(beat.seconds_per_update * (beat.num_updates - beat.update))} left"
 
 
 def evaluations(group: ImageGroup) -> int:

@@ -9,7 +9,16 @@ import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
 STYLESHEET = ASSETS / "studio.css"
-_FONTS = ("Inter", "ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "DejaVu Sans", "sans-serif")
+_FONTS = (
+    "Inter",
+    "ui-sans-serif",
+    "system-ui",
+    "-apple-system",
+    "Segoe UI",
+    "Roboto",
+    "DejaVu Sans",
+    "sans-serif",
+)
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "DejaVu Sans Mono", "monospace")
 
 _COLOURS: Mapping[str, str] = {
@@ -106,11 +115,12 @@ _SHAPES: Mapping[str, str] = {
 
 
 def studio_theme() -> gr.themes.Base:
-    """Builds the theme: neutral greys around the image and one accent, alike in light and dark (reference look.md)."""
+    """Builds the theme: neutral greys around the image and one accent, alike in light and dark (reference
+    look.md)."""
     theme = gr.themes.Base(
         font=[gr.themes.Font(name) for name in _FONTS], font_mono=[gr.themes.Font(name) for name in _MONO]
     )
     known = gr.themes.Base.set.__code__.co_varnames
-    colours = {name: value for name, value in _COLOURS.items()}
+    colours = dict(_COLOURS)
     dark = {f"{name}_dark": value for name, value in _COLOURS.items() if f"{name}_dark" in known}
     return theme.set(**colours, **dark, **_SHAPES)

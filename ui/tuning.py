@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from flowgrpo.config import DEFAULT_WEIGHTS, PRESETS, RunConfig
 from storage import checkpoints, groups, runs
 from storage.groups import GroupView
-from storage.models import Checkpoint, Image, Run, RunBeat
+from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat
 from ui import forms
 from ui.components import render, span
 from ui.components.curves import curves_of
@@ -25,6 +25,7 @@ MAX_NAME = 120
 LOG_LINES = 40
 _LOG_BYTES = 64 * 1024
 _SAMPLE_COLUMNS = 10
+_SAMPLES: tuple[GroupKind, ...] = ("sample",)
 _SHOWN_RUNS = 8
 _WARNINGS = ("warning", "alarm")
 """Kinds of run events that the page shows as sentences."""
@@ -63,14 +64,21 @@ def check(services: Services, checkpoint_id: object, form: RunForm) -> tuple[Run
     facts = services.base_facts(checkpoint)
     config = forms.check_run(form, width=facts.size, height=facts.size)
     home = services.db.home
-    return config, checks(config, Facts(
-        base=checkpoint.name,
-        is_starter=facts.is_starter,
-        free_bytes=shutil.disk_usage(home).free,
-        seconds_per_evaluation=services.seconds_per_evaluation(),
-        ahead=[title(run) for run in reversed(runs.list_runs(services.db)) if run.state in (*runs.ACTIVE, "queued")],
-        checkpoint_is_there=checkpoint.path is None or (home / checkpoint.path).exists(),
-    ))  # fmt: skip
+    return config, checks(
+        config,
+        Facts(
+            base=checkpoint.name,
+            is_starter=facts.is_starter,
+            free_bytes=shutil.disk_usage(home).free,
+            seconds_per_evaluation=services.seconds_per_evaluation(),
+            ahead=[
+                title(run)
+                for run in reversed(runs.list_runs(services.db))
+                if run.state in (*runs.ACTIVE, "queued")
+            ],
+            checkpoint_is_there=checkpoint.path is None or (home / checkpoint.path).exists(),
+        ),
+    )
 
 
 def start(services: Services, checkpoint_id: object, form: RunForm) -> Run:
@@ -83,9 +91,12 @@ def start(services: Services, checkpoint_id: object, form: RunForm) -> Run:
     if len(name) > MAX_NAME:
         raise Refused(f"The name has {len(name)} characters; at most {MAX_NAME} are kept, so shorten it.")
     return runs.create_run(
-        services.db, name=name, owner_id=LOCAL_USER, parent_checkpoint_id=str(checkpoint_id),
+        services.db,
+        name=name,
+        owner_id=LOCAL_USER,
+        parent_checkpoint_id=str(checkpoint_id),
         config=config.model_dump(mode="json"),
-    )  # fmt: skip
+    )
 
 
 def _main_reward(config: RunConfig) -> str:
@@ -93,7 +104,7 @@ def _main_reward(config: RunConfig) -> str:
 
 
 def title(run: Run) -> str:
-    """"Run 4 · verifier, 60 updates"."""
+    """ "Run 4 · verifier, 60 updates"."""
     return f"Run {run.number} · {run.name}"
 
 
@@ -108,7 +119,9 @@ def state_words(run: Run, beat: RunBeat | None) -> str:
         return f"{words} · update {beat.update} of {beat.num_updates}" if beat.update else words
     if run.state == "lost":
         return "ended without a word"
-    return {"paused": "paused", "stopped": "stopped and saved", "canceled": "canceled"}.get(run.state, run.state)
+    return {"paused": "paused", "stopped": "stopped and saved", "canceled": "canceled"}.get(
+        run.state, run.state
+    )
 
 
 def seconds_left(run: Run, beat: RunBeat | None) -> float | None:
@@ -187,7 +200,7 @@ def _note(run: Run, beat: RunBeat | None, parent: Checkpoint) -> str:
 
 def samples_of(services: Services, run_id: str) -> list[Sample]:
     """The sample grids of a run by update, oldest first, at most ten of them spread over the run."""
-    views = groups.recent_groups(services.db, kinds=("sample",), limit=1000, run_id=run_id)
+    views = groups.recent_groups(services.db, kinds=_SAMPLES, limit=1000, run_id=run_id)
     by_update: dict[int, list[GroupView]] = {}
     for view in reversed(views):
         if view.group.update is not None and view.images:
@@ -224,10 +237,11 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
     """What a run does, for people who want to know exactly."""
     read = RunConfig.model_validate(config)
     rollout = read.rollout
+    size = f"{rollout.groups_per_update} groups of {rollout.group_size}"
     return [
         ("rewards", ", ".join(f"{name} {weight:g}" for name, weight in read.reward_weights.items())),
         ("prompts", f"{len(read.prompts)}, and {len(read.held_out_prompts)} held out"),
-        ("rollout", f"{rollout.groups_per_update} groups of {rollout.group_size} · {settings_line(rollout.model_dump())}"),
+        ("rollout", f"{size} · {settings_line(rollout.model_dump())}"),
         ("trained steps", f"{rollout.window_size} of {rollout.num_steps}, drawn from the first half"),
         ("learning rate", f"{read.update.learning_rate:g}"),
         ("KL weight", f"{read.update.kl_weight:g}"),

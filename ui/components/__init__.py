@@ -1,8 +1,8 @@
 """Small components of our own: a view (plain data) and a template each.
 
-Templates are Jinja with autoescape on, rendered here, and reach the page as the value of a `gr.HTML`. Gradio's own
-Handlebars templates are not used for people's words: their output is pasted into a JavaScript template literal, so a
-prompt that says `${...}` would run.
+Templates are Jinja with autoescape on, rendered here, and reach the page as the value of a `gr.HTML`. People's
+words never pass through Gradio's own Handlebars templates: their output is pasted into a JavaScript template
+literal, so a prompt that says `${...}` would run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ ASSETS = Path(__file__).parent.parent / "assets"
 
 @cache
 def _templates() -> Environment:
-    folder = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ASSETS / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["signed"] = signed
     environment.filters["span"] = span

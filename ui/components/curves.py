@@ -29,9 +29,18 @@ class Plan:
 FIXED: tuple[Plan, ...] = (
     Plan("held-out judge", ("judge",), "{:.3f}", "healthy: rises with the rewards"),
     Plan("diversity", ("diversity",), "{:.3f}", "healthy: above 0.85 of where it began", floor=0.0),
-    Plan("dead groups", ("dead_group_share", "dead_groups"), "{:.0%}", "healthy: below half", floor=0.0, ceiling=1.0),
+    Plan(
+        "dead groups",
+        ("dead_group_share", "dead_groups"),
+        "{:.0%}",
+        "healthy: below half",
+        floor=0.0,
+        ceiling=1.0,
+    ),
     Plan("distance from the base", ("kl",), "{:.2g}", "healthy: grows slowly", floor=0.0),
-    Plan("ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0 before the first step", floor=0.0, ceiling=1e-5),
+    Plan(
+        "ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0 before the first step", floor=0.0, ceiling=1e-5
+    ),
 )
 
 
@@ -50,14 +59,16 @@ class Curve:
 
 
 def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[Curve]:
-    """The cards of a run: its rewards by weight, then the fixed ones; those without a point yet are left out."""
+    """The cards of a run: its rewards by weight, then the fixed ones; those without a point yet are left
+    out."""
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
     rewards = sorted(weights, key=lambda name: -abs(weights[name]))
     plans = [Plan("reward", ("reward",), "{:.3f}", "healthy: rises, then levels out")]
     plans += [
-        Plan(name, (f"reward/{name}",), "{:.3f}", f"weight {weights[name]:g} · healthy: rises") for name in rewards
+        Plan(name, (f"reward/{name}",), "{:.3f}", f"weight {weights[name]:g} · healthy: rises")
+        for name in rewards
     ]
     return [curve for plan in [*plans, *FIXED] if (curve := _curve(plan, points)) is not None]
 
@@ -73,9 +84,15 @@ def _curve(plan: Plan, points: Mapping[str, Sequence[tuple[int, float]]]) -> Cur
     low = min([*values, *([] if plan.floor is None else [plan.floor])])
     high = max([*values, *([] if plan.ceiling is None else [plan.ceiling])])
     return Curve(
-        plan.title, _written(plan.form, values[-1]), _path(line, low, high), plan.healthy,
-        _written(plan.form, low), _written(plan.form, high), line[0][0], line[-1][0],
-    )  # fmt: skip
+        plan.title,
+        _written(plan.form, values[-1]),
+        _path(line, low, high),
+        plan.healthy,
+        _written(plan.form, low),
+        _written(plan.form, high),
+        line[0][0],
+        line[-1][0],
+    )
 
 
 def _written(form: str, value: float) -> str:

@@ -1,4 +1,5 @@
-"""The group strip: one group's images, each reward as a bar from the group's mean, and the details of one image."""
+"""The group strip: one group's images, each reward as a bar from the group's mean, and the details of one
+image."""
 
 from __future__ import annotations
 
@@ -98,7 +99,7 @@ def took(group: GroupView) -> float | None:
 
 
 def settings_line(config: Mapping[str, object]) -> str:
-    """"16 steps · guidance 3 · 64 × 64"."""
+    """ "16 steps · guidance 3 · 64 × 64"."""
     guidance = float(str(config["guidance_scale"]))
     words = "no guidance" if math.isclose(guidance, 1) else f"guidance {guidance:g}"
     return f"{config['num_steps']} steps · {words} · {config['width']} × {config['height']}"
@@ -120,8 +121,11 @@ def state_line(group: GroupView, position: int | None, wait: float | None) -> st
     return ""
 
 
-def strip_html(group: GroupView, *, picked: str | None, position: int | None = None, wait: float | None = None) -> str:
-    """Renders a group; `picked` is the image whose details stand at the side, `wait` the seconds left if known."""
+def strip_html(
+    group: GroupView, *, picked: str | None, position: int | None = None, wait: float | None = None
+) -> str:
+    """Renders a group; `picked` is the image whose details stand at the side, `wait` the seconds left if
+    known."""
     record = group.group
     images = {image.image.index: image for image in group.images}
     chosen = next((image for image in group.images if image.image.id == picked), None)

@@ -16,7 +16,9 @@ def build(here: str, services: Services) -> None:
 
     def draw() -> str:
         status = services.engine()
-        return render("topbar.html", pages=PAGES, here=here, words=status.words, tone=status.tone, link=status.link)
+        return render(
+            "topbar.html", pages=PAGES, here=here, words=status.words, tone=status.tone, link=status.link
+        )
 
     def tick(shown: str) -> tuple[object, object]:
         now = draw()
@@ -27,4 +29,6 @@ def build(here: str, services: Services) -> None:
     bar = live("topbar", first, "topbar.js")
     last = gr.State(first)
     timer = gr.Timer(_SECONDS)
-    timer.tick(tick, last, [bar, last], show_progress="hidden", concurrency_limit=None, api_visibility="private")
+    timer.tick(
+        tick, last, [bar, last], show_progress="hidden", concurrency_limit=None, api_visibility="private"
+    )

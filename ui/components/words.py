@@ -7,7 +7,7 @@ from ui.components import render
 
 
 def words_html(prompt: str, *, knows: bool) -> str:
-    """Renders the starter's words by slot, those of the prompt pressed, and names the words it has never seen.
+    """Renders the starter's words by slot, those of the prompt pressed, and names the unknown ones.
 
     Args:
         prompt: as typed.

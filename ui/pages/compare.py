@@ -25,22 +25,39 @@ def build(page: gr.Blocks, services: Services) -> None:
     with gr.Row(elem_classes="workspace"):
         with gr.Column(elem_id="panel"):
             chosen = gr.Dropdown(
-                services.choices(), value=first_choice(services), label="Checkpoints", multiselect=True, elem_id="compare-checkpoints"
+                services.choices(),
+                value=first_choice(services),
+                label="Checkpoints",
+                multiselect=True,
+                elem_id="compare-checkpoints",
             )
             prompts = gr.Textbox(
-                "\n".join(starter_prompts()[1][:_PROMPTS]), label="Prompts, one a line", lines=8, max_lines=12, elem_id="compare-prompts"
+                "\n".join(starter_prompts()[1][:_PROMPTS]),
+                label="Prompts, one a line",
+                lines=8,
+                max_lines=12,
+                elem_id="compare-prompts",
             )
             with gr.Row(elem_classes="trio"):
                 count = gr.Number(_IMAGES, label="Images", precision=0, elem_id="compare-images")
                 steps = gr.Number(_STEPS, label="Steps", precision=0, elem_id="compare-steps")
                 guidance = gr.Number(_GUIDANCE, label="Guidance", step=0.5, elem_id="compare-guidance")
-            seeds = gr.Textbox(_SEEDS, label="Seeds", info="7 counts up from there; a list gives each.", elem_id="compare-seeds")
+            seeds = gr.Textbox(
+                _SEEDS,
+                label="Seeds",
+                info="7 counts up from there; a list gives each.",
+                elem_id="compare-seeds",
+            )
             message = live("message")
         with gr.Column(elem_id="canvas"):
             canvas = live("grid", js="compare.js")
     picked, stamp = gr.State(None), gr.State("")
     form = [chosen, prompts, seeds, count, steps, guidance]
-    hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    hidden: dict[str, Any] = {
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
 
     def load(request: gr.Request) -> tuple[Any, ...]:
         return (*opening(services, dict(request.query_params)),)
@@ -63,7 +80,12 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     page.load(load, None, form, **hidden)
     gr.on(
-        [widget.change for widget in form], changed, [picked, *form], [message, stamp, canvas], trigger_mode="always_last", **hidden
+        [widget.change for widget in form],
+        changed,
+        [picked, *form],
+        [message, stamp, canvas],
+        trigger_mode="always_last",
+        **hidden,
     )
     canvas.act(act, [picked, *form], [picked, message, stamp, canvas], **hidden)
     gr.Timer(_TICK_SECONDS).tick(tick, [stamp, picked, *form], [message, stamp, canvas], **hidden)
@@ -76,7 +98,8 @@ def first_choice(services: Services) -> list[str]:
 
 
 def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
-    """The form as the address asks for it: ?checkpoints=a,b or ?group=a, else the base and the newest checkpoint."""
+    """The form as the address asks for it: ?checkpoints=a,b or ?group=a, else the base and the newest
+    checkpoint."""
     choices = services.choices()
     known = {checkpoint_id for _, checkpoint_id in choices}
     asked = [one for one in query.get("checkpoints", "").split(",") if one in known]
@@ -85,9 +108,13 @@ def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
         config = view.group.config
         ids = list(dict.fromkeys([*first_choice(services)[:1], view.checkpoint.id, *first_choice(services)]))
         return (
-            gr.Dropdown(choices=choices, value=[one for one in ids if one in known]), view.group.prompt,
-            show_seeds(view.group.seeds), len(view.group.seeds), config["num_steps"], config["guidance_scale"],
-        )  # fmt: skip
+            gr.Dropdown(choices=choices, value=[one for one in ids if one in known]),
+            view.group.prompt,
+            show_seeds(view.group.seeds),
+            len(view.group.seeds),
+            config["num_steps"],
+            config["guidance_scale"],
+        )
     return gr.Dropdown(choices=choices, value=asked or first_choice(services)), *[gr.skip()] * 5
 
 

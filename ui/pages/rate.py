@@ -20,7 +20,8 @@ _TICK_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Seen:
-    """What one browser shows: the group on the card, None for the empty state, and how many cards it has had."""
+    """What one browser shows: the group on the card, None for the empty state, and how many cards it has
+    had."""
 
     group_id: str | None = None
     turn: int = 0
@@ -32,7 +33,11 @@ def build(page: gr.Blocks, services: Services) -> None:
     with gr.Column(elem_classes="page", elem_id="rate-page"):
         card = live("card", js="rate.js")
     seen = gr.State(Seen())
-    hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    hidden: dict[str, Any] = {
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
 
     def load(request: gr.Request) -> tuple[Seen, str]:
         wanted = request.query_params.get("group")
@@ -58,9 +63,12 @@ def show(services: Services, state: Seen, view: GroupView | None, **words: Any) 
     turn = state.turn + 1
     group_id = view.group.id if view else None
     html = rating.card_html(
-        view, ratings.progress(services.db, LOCAL_USER), turn=str(turn), upcoming=rating.upcoming(services.db, LOCAL_USER, group_id),
+        view,
+        ratings.progress(services.db, LOCAL_USER),
+        turn=str(turn),
+        upcoming=rating.upcoming(services.db, LOCAL_USER, group_id),
         **words,
-    )  # fmt: skip
+    )
     return replace(state, group_id=group_id, turn=turn), html
 
 

@@ -11,7 +11,7 @@ import gradio as gr
 from flowgrpo.config import SamplingConfig
 from storage.groups import GroupView
 from ui.components import live, render, sentence, span, strip, topbar, words
-from ui.forms import show_seeds
+from ui.forms import GroupForm, show_seeds
 from ui.services import SHOWN_ERRORS, Services, shown
 
 PATH = "/"
@@ -22,7 +22,8 @@ _FIRST_PROMPT = "portrait, long hair, red hair, pale skin, glasses, smile, blue 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one browser looks at: the group, and the image whose details are open. Only its own clicks change it."""
+    """What one browser looks at: the group, and the image whose details are open. Only its own clicks
+    change it."""
 
     group_id: str | None = None
     picked: str | None = None
@@ -36,22 +37,38 @@ class _Form:
     def __init__(self, services: Services) -> None:
         choices = services.choices()
         self.prompt = gr.Textbox(
-            _FIRST_PROMPT, label="Prompt", lines=4, max_lines=8, elem_id="prompt", max_length=None,
+            _FIRST_PROMPT,
+            label="Prompt",
+            lines=4,
+            max_lines=8,
+            elem_id="prompt",
+            max_length=None,
             placeholder="What the images should show",
-        )  # fmt: skip
+        )
         self.checkpoint = gr.Dropdown(
-            choices, value=choices[0][1] if choices else None, label="Checkpoint", elem_id="checkpoint", filterable=False
+            choices,
+            value=choices[-1][1] if choices else None,
+            label="Checkpoint",
+            elem_id="checkpoint",
+            filterable=False,
         )
         with gr.Row(elem_classes="trio"):
             self.group_size = gr.Number(8, label="Group", precision=0, elem_id="group-size")
             self.num_steps = gr.Number(_DEFAULTS.num_steps, label="Steps", precision=0, elem_id="steps")
-            self.guidance_scale = gr.Number(_DEFAULTS.guidance_scale, label="Guidance", elem_id="guidance", step=0.5)
+            self.guidance_scale = gr.Number(
+                _DEFAULTS.guidance_scale, label="Guidance", elem_id="guidance", step=0.5
+            )
         self.seeds = gr.Textbox(
-            label="Seeds", placeholder="new each time", elem_id="seeds", max_lines=2,
+            label="Seeds",
+            placeholder="new each time",
+            elem_id="seeds",
+            max_lines=2,
             info="4021 counts up from there; a list gives each.",
-        )  # fmt: skip
+        )
         with gr.Accordion("Negative prompt and size", open=False, elem_id="more"):
-            self.negative = gr.Textbox(label="Negative prompt", lines=2, elem_id="negative", placeholder="nothing")
+            self.negative = gr.Textbox(
+                label="Negative prompt", lines=2, elem_id="negative", placeholder="nothing"
+            )
             with gr.Row(elem_classes="trio"):
                 self.width = gr.Number(None, label="Width", precision=0, placeholder="as the base")
                 self.height = gr.Number(None, label="Height", precision=0, placeholder="as the base")
@@ -75,7 +92,11 @@ def build(page: gr.Blocks, services: Services) -> None:
             canvas = live("group", js="strip.js")
             recent = live("recent", js="strip.js")
     seen, stamp = gr.State(Seen()), gr.State("")
-    hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    hidden: dict[str, Any] = {
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
     drawn = [seen, stamp, canvas, recent, line]
 
     def load(request: gr.Request) -> tuple[Any, ...]:
@@ -85,17 +106,22 @@ def build(page: gr.Blocks, services: Services) -> None:
             wanted = newest[0] if newest else None
         choices = services.choices()
         start = Seen(wanted.group.id if wanted else None)
-        return (gr.Dropdown(choices=choices, value=choices[0][1] if choices else None), start, *_draw(services, start))
+        asked = request.query_params.get("checkpoint")
+        known = [checkpoint_id for _, checkpoint_id in choices]
+        chosen = asked if asked in known else (known[-1] if known else None)
+        return (gr.Dropdown(choices=choices, value=chosen), start, *_draw(services, start))
 
     def generate(state: Seen, checkpoint: Any, *typed: Any) -> tuple[Any, ...]:
         try:
-            made = services.generate(checkpoint, **dict(zip(_Form.NAMES, typed, strict=True)))
+            made = services.generate(checkpoint, GroupForm(**dict(zip(_Form.NAMES, typed, strict=True))))
         except SHOWN_ERRORS as error:
             return (sentence(shown(error)), *[gr.skip()] * len(drawn))
         return ("", Seen(made.id), *_draw(services, Seen(made.id)))
 
     def act(state: Seen, event: gr.EventData) -> dict[Any, Any]:
-        return _act(services, form, state, str(event.act), str(event.id), dict(zip(DRAWN, drawn, strict=True)))
+        return _act(
+            services, form, state, str(event.act), str(event.id), dict(zip(DRAWN, drawn, strict=True))
+        )
 
     def about_words(prompt: Any, checkpoint: Any) -> str:
         return _words(services, prompt, checkpoint)
@@ -103,9 +129,13 @@ def build(page: gr.Blocks, services: Services) -> None:
     page.load(load, None, [form.checkpoint, *drawn], **hidden)
     page.load(about_words, [form.prompt, form.checkpoint], chips, **hidden)
     gr.on(
-        [form.prompt.change, form.checkpoint.change], lambda *typed: about_words(*typed), [form.prompt, form.checkpoint],
-        chips, trigger_mode="always_last", **hidden,
-    )  # fmt: skip
+        [form.prompt.change, form.checkpoint.change],
+        lambda *typed: about_words(*typed),
+        [form.prompt, form.checkpoint],
+        chips,
+        trigger_mode="always_last",
+        **hidden,
+    )
     go.click(generate, [seen, *form.inputs()], [message, *drawn], **hidden)
     changed = [*form.inputs(), message, *drawn]
     for place in (canvas, recent):
@@ -118,7 +148,8 @@ DRAWN = ("seen", "stamp", "canvas", "recent", "line")
 
 
 def _tick(services: Services, state: Seen, last: str) -> Any:
-    """Redraws when rows changed. Never writes `seen`: a click that came meanwhile must not be undone by an old tick."""
+    """Redraws when rows changed. Never writes `seen`: a click that came meanwhile must not be undone by an
+    old tick."""
     drawn = _draw(services, state)
     return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
 
@@ -154,7 +185,9 @@ def _words(services: Services, prompt: Any, checkpoint: Any) -> str:
     return words.words_html(str(prompt or "")[:10_000], knows=knows)
 
 
-def _act(services: Services, form: _Form, state: Seen, act: str, target: str, out: dict[str, Any]) -> dict[Any, Any]:
+def _act(
+    services: Services, form: _Form, state: Seen, act: str, target: str, out: dict[str, Any]
+) -> dict[Any, Any]:
     """One click on the canvas. Only "seed", "seeds" and "settings" touch the form."""
     if act in ("seed", "seeds", "settings"):
         view = services.group(state.group_id)

@@ -24,9 +24,30 @@ _FIRST_PRESET = "smoke"
 class _Form:
     """The left panel."""
 
-    NAMES = ("name", "prompts", "held_out", "num_updates", "group_size", "groups_per_update", "num_steps",
-             "guidance_scale", "learning_rate", "kl_weight", "rank", "seed")  # fmt: skip
-    PRESET = ("num_updates", "group_size", "groups_per_update", "num_steps", "guidance_scale", "learning_rate", "kl_weight", "rank")
+    NAMES = (
+        "name",
+        "prompts",
+        "held_out",
+        "num_updates",
+        "group_size",
+        "groups_per_update",
+        "num_steps",
+        "guidance_scale",
+        "learning_rate",
+        "kl_weight",
+        "rank",
+        "seed",
+    )
+    PRESET = (
+        "num_updates",
+        "group_size",
+        "groups_per_update",
+        "num_steps",
+        "guidance_scale",
+        "learning_rate",
+        "kl_weight",
+        "rank",
+    )
 
     def __init__(self, services: Services) -> None:
         choices, first = services.choices(), tuning.preset_form(_FIRST_PRESET)
@@ -34,19 +55,36 @@ class _Form:
         self.checkpoint = gr.Dropdown(
             choices, value=_base(choices), label="Start from", elem_id="train-checkpoint", filterable=False
         )
-        self.prompts = gr.Textbox("\n".join(train), label="Training prompts, one a line", lines=5, max_lines=5, elem_id="train-prompts")
-        self.held_out = gr.Textbox("\n".join(held_out), label="Held-out prompts", lines=3, max_lines=3, elem_id="held-out")
-        gr.HTML(render("label.html", text="Reward weights"), apply_default_css=False, elem_classes="label-line", js_on_load=None)
+        self.prompts = gr.Textbox(
+            "\n".join(train),
+            label="Training prompts, one a line",
+            lines=5,
+            max_lines=5,
+            elem_id="train-prompts",
+        )
+        self.held_out = gr.Textbox(
+            "\n".join(held_out), label="Held-out prompts", lines=3, max_lines=3, elem_id="held-out"
+        )
+        gr.HTML(
+            render("label.html", text="Reward weights"),
+            apply_default_css=False,
+            elem_classes="label-line",
+            js_on_load=None,
+        )
         with gr.Row(elem_classes="trio"):
             self.weights = [
-                gr.Number(first.weights.get(name, 0.0), label=name.capitalize(), step=0.1, elem_id=f"weight-{name}")
+                gr.Number(
+                    first.weights.get(name, 0.0), label=name.capitalize(), step=0.1, elem_id=f"weight-{name}"
+                )
                 for name in tuning.REWARDS
-            ]  # fmt: skip
+            ]
         self.preset = gr.Radio(list(PRESETS), value=_FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
             self.num_updates = gr.Number(first.num_updates, label="Updates", precision=0, elem_id="updates")
             self.groups_per_update = gr.Number(first.groups_per_update, label="Groups", precision=0)
-            self.group_size = gr.Number(first.group_size, label="Of size", precision=0, elem_id="train-group-size")
+            self.group_size = gr.Number(
+                first.group_size, label="Of size", precision=0, elem_id="train-group-size"
+            )
         with gr.Accordion("More settings", open=False, elem_id="train-more"):
             self.name = gr.Textbox(label="Name", placeholder="named after its rewards", elem_id="run-name")
             with gr.Row(elem_classes="trio"):
@@ -89,7 +127,11 @@ def build(page: gr.Blocks, services: Services) -> None:
             detail = live("run", js="strip.js")
             others = live("runs", js="strip.js")
     seen, stamp = gr.State(None), gr.State("")
-    hidden: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+    hidden: dict[str, Any] = {
+        "show_progress": "hidden",
+        "concurrency_limit": None,
+        "api_visibility": "private",
+    }
     drawn = [seen, stamp, detail, others]
 
     def load(request: gr.Request) -> tuple[Any, ...]:
@@ -112,15 +154,24 @@ def build(page: gr.Blocks, services: Services) -> None:
 
     def preset(name: Any) -> list[Any]:
         filled = tuning.preset_form(str(name))
-        return [*(getattr(filled, field) for field in _Form.PRESET), *(filled.weights.get(name, 0.0) for name in tuning.REWARDS)]
+        return [
+            *(getattr(filled, field) for field in _Form.PRESET),
+            *(filled.weights.get(name, 0.0) for name in tuning.REWARDS),
+        ]
 
     page.load(load, None, [form.checkpoint, *drawn], **hidden)
     page.load(lambda *typed: checked(services, typed), form.inputs(), checks, **hidden)
     gr.on(
-        [widget.change for widget in form.inputs()], lambda *typed: checked(services, typed), form.inputs(), checks,
-        trigger_mode="always_last", **hidden,
-    )  # fmt: skip
-    form.preset.input(preset, form.preset, [*(getattr(form, name) for name in _Form.PRESET), *form.weights], **hidden)
+        [widget.change for widget in form.inputs()],
+        lambda *typed: checked(services, typed),
+        form.inputs(),
+        checks,
+        trigger_mode="always_last",
+        **hidden,
+    )
+    form.preset.input(
+        preset, form.preset, [*(getattr(form, name) for name in _Form.PRESET), *form.weights], **hidden
+    )
     go.click(start, form.inputs(), [message, *drawn], **hidden)
     for place in (detail, others):
         place.act(act, seen, [message, *drawn], **hidden)
