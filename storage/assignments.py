@@ -22,23 +22,42 @@ def lease(
     """The group that the annotator has on lease, renewed; else the best open one, now on lease."""
     now = utc_now()
     expire(session, now)
-    held = (
-        select(Assignment)
-        .where(Assignment.annotator_id == annotator_id, Assignment.done_at.is_(None))
-        .where(Assignment.group_id.not_in(exclude))
-        .order_by(Assignment.id)
-        .limit(1)
-    )
-    assignment = session.scalar(held)
+    assignment = session.scalar(_held(annotator_id, exclude).limit(1))
     if assignment is not None:
         assignment.lease_until = now + duration
         return session.get(ImageGroup, assignment.group_id)
-    group = session.scalar(
-        _open(annotator_id, exclude).order_by(_attention(), ImageGroup.seq.desc()).limit(1)
-    )
+    group = session.scalar(_open(annotator_id, exclude).limit(1))
     if group is not None:
         session.add(Assignment(group_id=group.id, annotator_id=annotator_id, lease_until=now + duration))
     return group
+
+
+def lease_this(session: Session, annotator_id: str, group_id: str, duration: timedelta) -> ImageGroup | None:
+    """This very group, on lease; None when it cannot be rated or the annotator judged it already."""
+    now = utc_now()
+    expire(session, now)
+    held = session.scalar(_held(annotator_id, ()).where(Assignment.group_id == group_id))
+    if held is not None:
+        held.lease_until = now + duration
+        return session.get(ImageGroup, group_id)
+    group = session.scalar(_open(annotator_id, ()).where(ImageGroup.id == group_id))
+    if group is not None:
+        session.add(Assignment(group_id=group_id, annotator_id=annotator_id, lease_until=now + duration))
+    return group
+
+
+def upcoming(session: Session, annotator_id: str, exclude: Collection[str], limit: int) -> list[ImageGroup]:
+    """What `lease` would give, one after the other, if nothing else happened."""
+    held = [row.group_id for row in session.scalars(_held(annotator_id, exclude).limit(limit))]
+    groups = list(session.scalars(select(ImageGroup).where(ImageGroup.id.in_(held))))
+    return (groups + list(session.scalars(_open(annotator_id, exclude).limit(limit))))[:limit]
+
+
+def _held(annotator_id: str, exclude: Collection[str]) -> Select[Assignment]:
+    """Leases of the annotator, the first first; those that ran out are gone after `expire`."""
+    mine = Assignment.annotator_id == annotator_id, Assignment.done_at.is_(None)
+    query = select(Assignment).where(*mine, Assignment.group_id.not_in(exclude))
+    return query.order_by(Assignment.id)
 
 
 def expire(session: Session, now: datetime) -> None:
@@ -48,17 +67,14 @@ def expire(session: Session, now: datetime) -> None:
 
 
 def _open(annotator_id: str, exclude: Collection[str]) -> Select[ImageGroup]:
-    """Finished groups that the annotator neither judged nor holds."""
+    """Finished groups that the annotator neither judged nor holds, the least seen first, then the newest."""
     settled = select(Assignment.group_id).where(
         Assignment.annotator_id == annotator_id,
         or_(Assignment.outcome.in_(("rated", "skipped")), Assignment.done_at.is_(None)),
     )
-    return select(ImageGroup).where(
-        ImageGroup.state == "done",
-        ImageGroup.kind.in_(RATEABLE),
-        ImageGroup.id.not_in(settled),
-        ImageGroup.id.not_in(exclude),
-    )
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(RATEABLE), ImageGroup.id.not_in(settled)
+    query = select(ImageGroup).where(*wanted, ImageGroup.id.not_in(exclude))
+    return query.order_by(_attention(), ImageGroup.seq.desc())
 
 
 def _attention() -> ColumnElement[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DatabaseError, IntegrityError, StatementError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, StatementError
 
 _TROUBLE = {
     5: "another process kept the database busy for too long: try again",
@@ -31,6 +31,10 @@ class SchemaError(RuntimeError):
 
 class StaleAttemptError(RuntimeError):
     """A process of an earlier attempt tried to write for a run that has moved on; it must end."""
+
+
+UNAVAILABLE: tuple[type[Exception], ...] = (NotSavedError, UnreadableError, OperationalError)
+"""What a busy, full or missing database raises: who can wait tries again, training never stops for it."""
 
 
 def in_words(error: StatementError, *, writing: bool) -> Exception:

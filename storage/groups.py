@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,12 @@ def add_image(
 
 def add_scores(db: Database, scores: Sequence[ScoreInput]) -> None:
     """Stores scores; a second score of the same image, reward and version replaces the first."""
+    for score in scores:
+        is_number = score.value is not None and math.isfinite(score.value)
+        if not (is_number or (score.value is None and score.reason)):
+            raise ValueError(
+                f"expected a finite value, or None with a reason, from {score.reward}, got {score.value}"
+            )
     with db.write() as session:
         for score in scores:
             session.merge(Score(**vars(score)))

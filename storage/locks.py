@@ -106,9 +106,8 @@ class Turnstile:
     """Hands a device from process to process, first come, first served.
 
     A plain flock is not fair: whoever releases it takes it again before the other has woken up. Here
-    everybody
-    draws a ticket, a locked file with a number, and waits for the locks of all lower numbers. The kernel
-    unlocks a ticket when its process dies, so a killed holder or waiter stops nobody.
+    everybody draws a ticket, a locked file with a number, and waits for the locks of all lower numbers. The
+    kernel unlocks a ticket when its process dies, so a killed holder or waiter stops nobody.
     """
 
     def __init__(self, folder: Path, name: str) -> None:

@@ -20,7 +20,7 @@ from storage.groups import GroupView, views
 from storage.lookup import next_number, required
 from storage.models import Assignment, Image, ImageGroup, Outcome, RatingEvent, RatingKind, User
 from storage.ratings_current import RatingsView, current, standing
-from storage.types import new_id, utc_now
+from storage.types import new_id, safe_text, utc_now
 
 LEASE_SECONDS = 600
 MAX_KEY_LENGTH = 64
@@ -149,6 +149,24 @@ def next_task(
         return _lease_next(session, annotator_id, lease_seconds, exclude)
 
 
+def lease_group(db: Database, annotator_id: str, group_id: str) -> GroupView | None:
+    """This very group, to rate now; None when it cannot be rated or the annotator judged it already."""
+    with db.write() as session:
+        required(session, User, annotator_id, "annotator")
+        required(session, ImageGroup, group_id, "group")
+        group = assignments.lease_this(session, annotator_id, group_id, timedelta(seconds=LEASE_SECONDS))
+        return None if group is None else views(session, [group], annotator_id)[0]
+
+
+def upcoming(
+    db: Database, annotator_id: str, exclude: Collection[str] = (), limit: int = 1
+) -> list[GroupView]:
+    """What `next_task` would offer next, without a lease: for fetching the images ahead of time."""
+    with db.read() as session:
+        required(session, User, annotator_id, "annotator")
+        return views(session, assignments.upcoming(session, annotator_id, exclude, limit), annotator_id)
+
+
 def progress(db: Database, annotator_id: str) -> Progress:
     """How many groups this annotator rated, skipped and has left."""
     midnight = datetime.combine(utc_now().date(), time(), UTC)
@@ -224,6 +242,7 @@ def _changed(session: Session, rating: RatingInput) -> str | None:
 
 
 def _check_key(client_key: str) -> None:
+    safe_text(client_key)
     if not client_key or len(client_key) > MAX_KEY_LENGTH:
         raise ValueError(
             f"expected a key of 1 to {MAX_KEY_LENGTH} characters, got {len(client_key)}: make one per click"

@@ -92,7 +92,7 @@ def move(
     run_id: str,
     *,
     to: RunState,
-    from_states: Collection[RunState],
+    from_states: tuple[RunState, ...] | Collection[RunState],
     attempt: int | None = None,
     reason: str | None = None,
 ) -> bool:
@@ -115,7 +115,7 @@ def _move(
     session: Session,
     run: Run,
     to: RunState,
-    from_states: Collection[RunState],
+    from_states: tuple[RunState, ...] | Collection[RunState],
     attempt: int | None = None,
     reason: str | None = None,
 ) -> bool:

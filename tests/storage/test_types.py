@@ -9,12 +9,20 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Dialect
+from sqlalchemy.engine.url import URL
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from storage.lookup import config_hash, prompt_hash
 from storage.models import Record
 from storage.types import SafeText, UTCDateTime, canonical_json, new_id, safe_text
+
+
+def dialect_of(name: str) -> Dialect:
+    return URL.create(name).get_dialect()()
+
+
+SQLITE, POSTGRESQL = dialect_of("sqlite"), dialect_of("postgresql+psycopg")
 
 
 def test_ids_are_version_7_and_only_grow_within_a_process() -> None:
@@ -27,15 +35,15 @@ def test_ids_are_version_7_and_only_grow_within_a_process() -> None:
 
 @given(st.datetimes(timezones=st.just(timezone(timedelta(hours=5, minutes=30)))))
 def test_a_moment_survives_both_databases(moment: datetime) -> None:
-    for dialect in (sqlite.dialect(), postgresql.dialect()):
+    for dialect in (SQLITE, POSTGRESQL):
         kept = UTCDateTime().process_bind_param(moment, dialect)
         assert UTCDateTime().process_result_value(kept, dialect) == moment
 
 
 def test_a_time_without_a_zone_is_refused() -> None:
     with pytest.raises(ValueError, match="time with a zone"):
-        UTCDateTime().process_bind_param(datetime(2026, 1, 1), sqlite.dialect())
-    assert UTCDateTime().process_bind_param(datetime(2026, 1, 1, tzinfo=UTC), sqlite.dialect()) is not None
+        UTCDateTime().process_bind_param(datetime(2026, 1, 1), SQLITE)
+    assert UTCDateTime().process_bind_param(datetime(2026, 1, 1, tzinfo=UTC), SQLITE) is not None
 
 
 @given(st.text())
@@ -44,7 +52,7 @@ def test_text_is_kept_verbatim_or_refused(text: str) -> None:
         with pytest.raises(ValueError, match="NUL"):
             safe_text(text)
     else:
-        assert SafeText().process_bind_param(text, sqlite.dialect()) == text
+        assert SafeText().process_bind_param(text, SQLITE) == text
         assert canonical_json({"text": text})
 
 
@@ -67,11 +75,9 @@ def test_hashes_ignore_what_does_not_matter() -> None:
 
 
 def test_the_tables_compile_for_postgresql_too() -> None:
-    statements = [
-        str(CreateTable(t).compile(dialect=postgresql.dialect())) for t in Record.metadata.sorted_tables
-    ]
+    statements = [str(CreateTable(t).compile(dialect=POSTGRESQL)) for t in Record.metadata.sorted_tables]
     indexes = [index for table in Record.metadata.tables.values() for index in table.indexes]
-    statements += [str(CreateIndex(index).compile(dialect=postgresql.dialect())) for index in indexes]
+    statements += [str(CreateIndex(index).compile(dialect=POSTGRESQL)) for index in indexes]
     assert any("JSONB" in statement for statement in statements)
     assert any("WHERE done_at IS NULL" in statement for statement in statements)
     assert not any("CASCADE" in statement for statement in statements)
