@@ -16,6 +16,7 @@ from typing import cast
 import torch
 from diffusers import StableDiffusionXLPipeline
 from jaxtyping import Float
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from flowgrpo import flow, lora
@@ -72,13 +73,15 @@ class UNetPolicy:
             raise ValueError("the UNet takes guidance as an input (LCM); FlowGRPO needs one with plain guidance")
         self.prediction, self.schedule = read_schedule(pipeline.scheduler)
         self.lora_config: LoraConfig | None = None
+        self._layers: list[BaseTunerLayer] = []
+        self._live: dict[str, torch.nn.Parameter] = {}
         self._merged: dict[str, Tensor] = {}
         self._encoded: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
 
     @classmethod
     def load(cls, source: str | Path, *, device: torch.device, dtype: torch.dtype) -> UNetPolicy:
         """From a diffusers folder or a hub id; safetensors only."""
-        pipeline = StableDiffusionXLPipeline.from_pretrained(source, torch_dtype=dtype, use_safetensors=True)
+        pipeline = StableDiffusionXLPipeline.from_pretrained(source, dtype=dtype, use_safetensors=True)
         return cls(pipeline, device)
 
     # Shapes
@@ -186,11 +189,12 @@ class UNetPolicy:
             raise ValueError("this policy has an adapter already: load the policy again to attach another")
         lora.attach(self.unet, config, seed)
         self.unet.to(memory_format=torch.channels_last)
+        self._layers, self._live = lora.layers(self.unet), lora.parameters(self.unet)
         self.lora_config = config
 
     def trainable_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name (`<module>.lora_A.weight`) to parameter, in the network's order; float32."""
-        return lora.parameters(self.unet)
+        return self._live
 
     def load_adapter(self, checkpoint: Path, which: str = "ema") -> None:
         """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed; replaces an earlier one."""
@@ -208,13 +212,13 @@ class UNetPolicy:
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Inside, the adapter is off: the policy that KL is measured against."""
-        with lora.disabled(self.unet):
+        with lora.disabled(self._layers, self._live):
             yield
 
     @contextmanager
     def weights(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
         """Inside, the adapter holds `tensors` (the EMA, to evaluate it); afterwards what it held before, bit for bit."""
-        with lora.swapped(self.trainable_parameters(), tensors):
+        with lora.swapped(self._live, tensors):
             yield
 
 
