@@ -1,7 +1,7 @@
 """The public API of the journeys, by the names that stay stable; everything else in the app is private.
 
-`gradio_client.Client("http://127.0.0.1:7860").predict(..., api_name="/generate_group")` calls one. A request that
-cannot be done comes back as an error whose text is a sentence.
+`gradio_client.Client("http://127.0.0.1:7860").predict(..., api_name="/generate_group")` calls one. A request
+that cannot be done comes back as an error whose text is a sentence.
 """
 
 from __future__ import annotations

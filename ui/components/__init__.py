@@ -1,7 +1,7 @@
 """Small components of our own: a view (plain data) and a template each.
 
-Templates are Jinja with autoescape on, rendered here, and reach the page as the value of a `gr.HTML`. People's
-words never pass through Gradio's own Handlebars templates: their output is pasted into a JavaScript template
+Templates are Jinja with autoescape on, rendered here; they reach the page as the value of a `gr.HTML`. People's
+words never pass through Gradio's Handlebars templates: their output is pasted into a JavaScript template
 literal, so a prompt that says `${...}` would run.
 """
 

@@ -27,8 +27,8 @@ class Plan:
 
 
 FIXED: tuple[Plan, ...] = (
-    Plan("held-out judge", ("judge",), "{:.3f}", "healthy: rises with the rewards"),
-    Plan("diversity", ("diversity",), "{:.3f}", "healthy: above 0.85 of where it began", floor=0.0),
+    Plan("held-out judge", ("judge",), "{:.3f}", "healthy: rises too"),
+    Plan("diversity", ("diversity",), "{:.3f}", "healthy: keeps 85%", floor=0.0),
     Plan(
         "dead groups",
         ("dead_group_share", "dead_groups"),
@@ -39,7 +39,7 @@ FIXED: tuple[Plan, ...] = (
     ),
     Plan("distance from the base", ("kl",), "{:.2g}", "healthy: grows slowly", floor=0.0),
     Plan(
-        "ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0 before the first step", floor=0.0, ceiling=1e-5
+        "ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5
     ),
 )
 
@@ -67,8 +67,7 @@ def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[C
     rewards = sorted(weights, key=lambda name: -abs(weights[name]))
     plans = [Plan("reward", ("reward",), "{:.3f}", "healthy: rises, then levels out")]
     plans += [
-        Plan(name, (f"reward/{name}",), "{:.3f}", f"weight {weights[name]:g} · healthy: rises")
-        for name in rewards
+        Plan(f"{name} × {weights[name]:g}", (f"reward/{name}",), "{:.3f}", "healthy: rises") for name in rewards
     ]
     return [curve for plan in [*plans, *FIXED] if (curve := _curve(plan, points)) is not None]
 

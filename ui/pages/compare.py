@@ -45,7 +45,7 @@ def build(page: gr.Blocks, services: Services) -> None:
             seeds = gr.Textbox(
                 _SEEDS,
                 label="Seeds",
-                info="7 counts up from there; a list gives each.",
+                info="One seed counts up; or list each.",
                 elem_id="compare-seeds",
             )
             message = live("message")

@@ -63,7 +63,7 @@ class _Form:
             placeholder="new each time",
             elem_id="seeds",
             max_lines=2,
-            info="4021 counts up from there; a list gives each.",
+            info="One seed counts up; or list each.",
         )
         with gr.Accordion("Negative prompt and size", open=False, elem_id="more"):
             self.negative = gr.Textbox(

@@ -1,0 +1,79 @@
+"""A data folder with a base, and groups with real PNGs in it; no engine, no network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+
+from flowgrpo.config import SamplingConfig
+from storage import blobs, checkpoints, groups
+from storage.engine import Database, open_database
+from storage.groups import GroupView, ScoreInput
+from storage.models import Checkpoint
+from ui.services import Services
+
+MakeGroup = Callable[..., GroupView]
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    opened = open_database(tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def services(db: Database) -> Services:
+    return Services(db)
+
+
+@pytest.fixture
+def base(db: Database) -> Checkpoint:
+    return checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
+
+
+def png(shade: int) -> bytes:
+    """A PNG of one grey."""
+    file = io.BytesIO()
+    Picture.new("RGB", (8, 8), (shade % 256, shade % 256, shade % 256)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def make_group(db: Database, base: Checkpoint) -> MakeGroup:
+    """Makes a finished group: `values` are the verifier's scores, one an image."""
+
+    def make(
+        values: Sequence[float | None] = (0.2, 0.8),
+        prompt: str = "portrait, red hair",
+        checkpoint: Checkpoint = base,
+        config: Mapping[str, object] | None = None,
+        seeds: Sequence[int] | None = None,
+        **more: object,
+    ) -> GroupView:
+        settings = dict(config or SamplingConfig().model_dump())
+        wanted = list(seeds or range(7, 7 + len(values)))
+        group = groups.request_group(
+            db,
+            prompt=prompt,
+            checkpoint_id=checkpoint.id,
+            config=settings,
+            seeds=wanted,
+            worker_id="w",
+            **more,  # type: ignore[arg-type]
+        )
+        for index, (seed, value) in enumerate(zip(wanted, values, strict=True)):
+            sha = blobs.put_png(db.home, png(seed))
+            image = groups.add_image(
+                db, group_id=group.id, index=index, seed=seed, sha256=sha, width=8, height=8
+            )
+            reason = None if value is not None else "no known attribute"
+            groups.add_scores(db, [ScoreInput(image.id, "verifier", "1", value, reason)])
+        groups.finish_group(db, group.id)
+        return groups.get_group(db, group.id)
+
+    return make

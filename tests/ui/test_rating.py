@@ -1,0 +1,104 @@
+"""An answer counts once, is one act, and the card hides what could sway the one who judges."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from storage import ratings
+from storage.engine import Database
+from storage.groups import GroupView
+from tests.ui.conftest import MakeGroup
+from ui import rating
+from ui.forms import Refused
+from ui.rating import Answer
+from ui.services import LOCAL_USER
+
+
+def answer(view: GroupView, best: int | None = 0, stars: dict[int, int] | None = None, key: str = "") -> Answer:
+    ids = [image.image.id for image in view.images]
+    given = {ids[index]: value for index, value in (stars or {}).items()}
+    return rating.read_answer(
+        view.group.id, key or str(uuid.uuid4()), None if best is None else ids[best], given, 900
+    )
+
+
+def test_an_answer_is_kept_and_the_next_group_comes(db: Database, make_group: MakeGroup) -> None:
+    first, second = make_group(), make_group()
+    shown = ratings.next_task(db, LOCAL_USER)
+    assert shown is not None
+    following = rating.submit(db, LOCAL_USER, answer(shown, best=1, stars={0: 2, 1: 5}))
+    assert following is not None
+    assert {shown.group.id, following.group.id} == {first.group.id, second.group.id}
+    said = ratings.current_ratings(db, shown.group.id, LOCAL_USER)
+    assert said.best == shown.images[1].image.id
+    assert sorted(said.stars.values()) == [2, 5]
+
+
+def test_the_same_answer_twice_counts_once(db: Database, make_group: MakeGroup) -> None:
+    said = answer(make_group(), key="k" * 36)
+    rating.submit(db, LOCAL_USER, said)
+    rating.submit(db, LOCAL_USER, said)
+    assert ratings.progress(db, LOCAL_USER).rated == 1
+
+
+def test_undo_brings_the_group_back_with_what_was_chosen(db: Database, make_group: MakeGroup) -> None:
+    view = make_group()
+    rating.submit(db, LOCAL_USER, answer(view, best=1, stars={0: 3}))
+    undone = rating.undo(db, LOCAL_USER, "u" * 36)
+    assert undone is not None
+    assert undone.view.group.id == view.group.id
+    assert (undone.best, list(undone.stars.values())) == (view.images[1].image.id, [3])
+    assert ratings.progress(db, LOCAL_USER).rated == 0
+    assert rating.undo(db, LOCAL_USER, "v" * 36) is None
+
+
+def test_a_skipped_group_does_not_come_again(db: Database, make_group: MakeGroup) -> None:
+    view = make_group()
+    assert rating.skip(db, LOCAL_USER, answer(view, best=None)) is None
+    assert ratings.next_task(db, LOCAL_USER) is None
+    assert ratings.progress(db, LOCAL_USER).skipped == 1
+
+
+def test_an_empty_answer_is_refused(db: Database, make_group: MakeGroup) -> None:
+    with pytest.raises(Refused, match="Nothing was rated"):
+        rating.submit(db, LOCAL_USER, answer(make_group(), best=None))
+
+
+@pytest.mark.parametrize("stars", [{"a": 6}, {"a": 0}, {"a": 3.5}, {"a": "5"}, {"a": True}, [1], None, "five"])
+def test_stars_that_are_none_are_refused(stars: object) -> None:
+    with pytest.raises(Refused):
+        rating.read_answer("group", "k" * 36, None, stars, None)
+
+
+@pytest.mark.parametrize("key", ["", "short", "k" * 49, 7, None])
+def test_an_answer_needs_a_key(key: object) -> None:
+    with pytest.raises(Refused):
+        rating.read_answer("group", key, None, {}, None)
+
+
+def test_an_image_of_another_group_is_refused(db: Database, make_group: MakeGroup) -> None:
+    one, other = make_group(), make_group()
+    foreign = rating.read_answer(one.group.id, "k" * 36, other.images[0].image.id, {}, None)
+    with pytest.raises(ValueError, match="not in this group"):
+        rating.submit(db, LOCAL_USER, foreign)
+
+
+def test_the_page_opens_with_the_group_of_its_address(db: Database, make_group: MakeGroup) -> None:
+    wanted, newer = make_group(), make_group()
+    assert rating.start(db, LOCAL_USER, wanted.group.id).group.id == wanted.group.id  # type: ignore[union-attr]
+    assert rating.start(db, LOCAL_USER, "no such group") is not None
+    assert rating.upcoming(db, LOCAL_USER, wanted.group.id) == [image.image.id for image in newer.images]
+
+
+def test_the_card_shows_neither_scores_nor_checkpoint(db: Database, make_group: MakeGroup) -> None:
+    view = make_group([0.123456, 0.98765], prompt="<b>portrait</b>")
+    html = rating.card_html(view, ratings.progress(db, LOCAL_USER), turn="1")
+    assert "starter" not in html and "0.12" not in html and "<b>portrait" not in html
+    assert "0 of 1 groups" in html
+
+
+def test_an_empty_card_is_honest(db: Database) -> None:
+    html = rating.card_html(None, ratings.progress(db, LOCAL_USER), turn="1")
+    assert "Nothing to rate right now" in html
