@@ -15,10 +15,11 @@ from itertools import takewhile
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.executors import TRAINER, LocalExecutor
 from flowgrpo.runs.keeper import WORKER, WorkerKeeper
-from flowgrpo.runs.patience import UNAVAILABLE, insist
+from flowgrpo.runs.patience import insist
 from flowgrpo.runs.runner import GRACE_SECONDS, close_sample_groups
 from storage import checkpoints, runs
 from storage.engine import Database
+from storage.errors import UNAVAILABLE
 from storage.locks import FileLock
 from storage.models import Run, RunAttempt, RunState
 
@@ -27,6 +28,8 @@ ORPHAN_SECONDS = 10.0
 """How long the processes of a dead shim may take to save and leave."""
 MAX_STILLBORN_ATTEMPTS = 3
 """Attempts in a row whose shim never began, after which a run is not started again by itself."""
+RETRY: tuple[type[Exception], ...] = (*UNAVAILABLE, OSError)
+"""What the next round may not meet again."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +48,7 @@ class Dispatcher:
         self,
         db: Database,
         *,
-        devices: Sequence[str] = ("cpu",),
+        devices: Sequence[str] = ("auto",),
         trainer: Sequence[str] = TRAINER,
         worker: Sequence[str] = WORKER,
         grace_seconds: float = GRACE_SECONDS,
@@ -83,7 +86,7 @@ class Dispatcher:
             try:
                 if self._is_active or self._elect():
                     self.tick()
-            except (*UNAVAILABLE, OSError) as error:
+            except RETRY as error:
                 _log.warning("the dispatcher will try again: %s", error)
             self._ending.wait(POLL_SECONDS)
         if self._is_active:

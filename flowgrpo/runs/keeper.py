@@ -17,6 +17,7 @@ from storage import groups, workers
 from storage.engine import Database
 from storage.locks import FileLock, is_held
 
+UNTIL_STDIN_CLOSES = "--until-stdin-closes"
 WORKER = (sys.executable, "-m", "flowgrpo.runs.worker")
 STABLE_SECONDS = 20.0
 """A worker that lived this long did not die of its start, so the next one starts without a pause."""
@@ -37,11 +38,11 @@ class WorkerKeeper:
 
     Args:
         db: the data folder.
-        device: `cpu`, `cuda:0`, ...
-        command: the worker's command, without `--home` and `--device`.
+        device: `auto`, `cpu`, `cuda:0`, ...
+        command: the worker's command, without its options.
     """
 
-    def __init__(self, db: Database, device: str = "cpu", command: Sequence[str] = WORKER) -> None:
+    def __init__(self, db: Database, device: str = "auto", command: Sequence[str] = WORKER) -> None:
         self.db = db
         self.device = device
         self.command = tuple(command)
@@ -85,7 +86,7 @@ class WorkerKeeper:
             log.replace(log.with_suffix(".old.log"))
         with log.open("ab") as output:
             self._worker = subprocess.Popen(
-                [*self.command, "--home", str(self.db.home), "--device", self.device],
+                [*self.command, "--home", str(self.db.home), "--device", self.device, UNTIL_STDIN_CLOSES],
                 pass_fds=(lock.fd,),
                 start_new_session=True,
                 stdin=subprocess.PIPE,

@@ -7,13 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from sqlalchemy.exc import OperationalError
-
-from storage.errors import NotSavedError
+from storage.errors import UNAVAILABLE
 
 T = TypeVar("T")
-UNAVAILABLE = (NotSavedError, OperationalError)
-"""A database that is busy, full or unreadable at the moment."""
 _log = logging.getLogger(__name__)
 
 

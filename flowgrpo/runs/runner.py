@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     db = open_database(given.home)
     code = Shim(db, given.run_id, given.attempt, command, given.grace).run()
     db.close()
-    lock.release()
+    lock.hand_over()
     return code if code >= 0 else 128 - code
 
 

@@ -1,52 +1,18 @@
-"""A data folder with a base and a queued run, dispatchers that end with the test, and patience."""
+"""A data folder with a base and a queued run, and dispatchers that end with the test."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from flowgrpo.runs.dispatcher import Dispatcher
-from flowgrpo.runs.process import RUN_MARK, marked
 from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.models import Checkpoint, Run
-
-T = TypeVar("T")
-FAKE = Path(__file__).with_name("fake_trainer.py")
-MakeDispatcher = Callable[..., Dispatcher]
-
-
-def wait_for(condition: Callable[[], T], *, seconds: float = 30.0, what: str = "the condition") -> T:
-    """Returns the first true value of `condition`; fails the test when there is none in time."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
-        time.sleep(0.03)
-    return value
-
-
-def fake(mode: str) -> tuple[str, ...]:
-    """The command of a fake trainer."""
-    return (sys.executable, "-S", str(FAKE), mode)
-
-
-def state_of(db: Database, run: Run) -> str:
-    return runs.get_run(db, run.id).state
-
-
-def live_processes(run: Run) -> list[int]:
-    return [process.pid for process in marked(RUN_MARK, run.id)]
-
-
-def assert_all_gone(run: Run) -> None:
-    """The shim writes the end of the run a moment before it leaves itself."""
-    wait_for(lambda: not live_processes(run), seconds=5.0, what="the end of every process of the run")
+from tests.runs.helpers import MakeDispatcher, fake
+from tests.tiny import tiny_sdxl
 
 
 @pytest.fixture
@@ -85,3 +51,14 @@ def dispatch(db: Database) -> Iterator[MakeDispatcher]:
         for run in runs.list_runs(db):
             dispatcher.executor.stop(run.id)
         dispatcher.executor.reap()
+
+
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_sdxl(tmp_path_factory.mktemp("base") / "pipeline")
+
+
+@pytest.fixture
+def tiny(db: Database, pipeline: Path) -> Checkpoint:
+    """A base that can really draw."""
+    return checkpoints.register_base(db, name="tiny", source=str(pipeline), family="sdxl")

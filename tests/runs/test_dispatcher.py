@@ -13,7 +13,7 @@ from flowgrpo.runs.dispatcher import Dispatcher
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run
-from tests.runs.conftest import FAKE, MakeDispatcher, assert_all_gone, state_of, wait_for
+from tests.runs.helpers import FAKE, ROOT, MakeDispatcher, assert_all_gone, state_of, wait_for
 
 WEB = """
 import sys
@@ -35,7 +35,6 @@ db = open_database(Path(sys.argv[1]))
 while (run := runs.claim_run(db, host=os.urandom(8).hex(), boot_id="boot")) is not None:
     print(run.id)
 """
-ROOT = Path(__file__).parents[2]
 
 
 def _running(db: Database, run: Run) -> Path:

@@ -11,7 +11,7 @@ from storage import runs
 from storage.engine import Database
 from storage.locks import is_held
 from storage.models import Run
-from tests.runs.conftest import MakeDispatcher, assert_all_gone, state_of, wait_for
+from tests.runs.helpers import MakeDispatcher, assert_all_gone, state_of, wait_for
 
 
 def _pid(db: Database, run: Run, name: str) -> int:

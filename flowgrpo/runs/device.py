@@ -1,0 +1,84 @@
+"""The compute device: which one, and how worker and trainer take turns on it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+
+from storage.locks import Turnstile
+
+MIN_TURN_SECONDS = 2.0
+"""A trainer that gives way keeps the device at least this long, so that a full queue does not starve it."""
+
+
+def resolve(device: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU.
+
+    Raises:
+        LookupError: the device asked for is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    chosen = torch.device(device)
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise LookupError(f"there is no device {device}: this machine has {torch.cuda.device_count()} GPUs")
+    return chosen
+
+
+def describe(device: torch.device) -> str:
+    """The device as a person knows it."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def use_all_cores() -> None:
+    """One thread per core; an OMP_NUM_THREADS in the environment stands."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
+
+
+class Turns:
+    """The device, shared by one worker and one trainer; each asks before it computes."""
+
+    def __init__(self, home: Path, device: torch.device) -> None:
+        self._turnstile = Turnstile(home / "locks", str(device).replace(":", "-"))
+        self._held = ExitStack()
+        self._since = 0.0
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Waits for the device and holds it for the block."""
+        self._take()
+        try:
+            yield
+        finally:
+            self._held.close()
+
+    def give_way(self) -> None:
+        """Inside a turn: lets somebody who waits go first, once this turn has lasted long enough."""
+        if time.monotonic() - self._since >= MIN_TURN_SECONDS and self._turnstile.is_wanted():
+            self._held.close()
+            self._take()
+
+    def _take(self) -> None:
+        self._held.enter_context(self._turnstile.turn())
+        self._since = time.monotonic()
+
+
+def when_parent_goes(act: Callable[[], None], *, grace_seconds: float, exit_code: int) -> None:
+    """Calls `act` once this process's parent has gone; ends the process if it outlives the grace."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        act()
+        time.sleep(grace_seconds)
+        os._exit(exit_code)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()

@@ -1,0 +1,70 @@
+"""The curves of a run: a file that is the truth, and rows that follow it when the database has time."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from flowgrpo.runs.patience import attempt_write
+from storage import runs
+from storage.engine import Database
+
+FLUSH_SECONDS = 2.0
+"""Rows are written at most this often."""
+
+
+class Journal:
+    """Appends to `metrics.jsonl`, then to the metric table; a locked database only delays the rows."""
+
+    def __init__(self, db: Database, run_id: str, attempt: int, path: Path) -> None:
+        self.db = db
+        self.run_id = run_id
+        self.attempt = attempt
+        self.path = path
+        self._pending: dict[int, dict[str, float]] = {}
+        self._flushed_at = 0.0
+
+    def catch_up(self, last_update: int) -> None:
+        """Hands the rows over that an earlier attempt had no time to write, up to `last_update`."""
+        known = {(metric.update, metric.name) for metric in runs.metrics_since(self.db, self.run_id, -1)}
+        if not self.path.exists():
+            return
+        for line in self.path.read_text().splitlines():
+            entry = _parsed(line)
+            if entry is None or entry[0] > last_update:
+                continue
+            update, values = entry
+            missing = {name: value for name, value in values.items() if (update, name) not in known}
+            if missing:
+                self._pending.setdefault(update, {}).update(missing)
+
+    def record(self, update: int, values: Mapping[str, float]) -> None:
+        """Notes one point of each curve; what is not finite is a gap."""
+        finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+        with self.path.open("a") as file:
+            file.write(json.dumps({"update": update, **finite}) + "\n")
+        self._pending.setdefault(update, {}).update(finite)
+        if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the pending rows, or keeps them for later when the database cannot be used now."""
+        self._flushed_at = time.monotonic()
+        for update, values in sorted(self._pending.items()):
+            write = partial(runs.record_metrics, self.db, self.run_id, self.attempt, update, values)
+            if attempt_write("metrics", write) is None:
+                return
+            del self._pending[update]
+
+
+def _parsed(line: str) -> tuple[int, dict[str, float]] | None:
+    """One line of the file; None for a last line that a crash cut off."""
+    try:
+        values = json.loads(line)
+        return int(values.pop("update")), values
+    except (ValueError, KeyError, AttributeError):
+        return None

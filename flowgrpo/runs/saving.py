@@ -1,0 +1,137 @@
+"""Checkpoints of a run: room first, folder second, row last; and which one a new attempt goes on from."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flowgrpo.checkpoint import load_checkpoint, newest_valid, remove_leftovers, save_checkpoint
+from flowgrpo.manifest import MANIFEST, sha256_of
+from flowgrpo.runs import exits, layout
+from flowgrpo.runs.failpoints import failpoint
+from flowgrpo.runs.patience import attempt_write, insist
+from flowgrpo.update import Learner
+from storage import checkpoints, runs
+from storage.engine import Database
+from storage.models import Run
+
+RESERVE_VARIABLE = "FLOWGRPO_DISK_RESERVE"
+RESERVE_BYTES = 64 * 2**20
+"""Room that a checkpoint leaves free for the database and the ratings, unless the variable says otherwise."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Saver:
+    """Commits and finds the checkpoints of one attempt."""
+
+    db: Database
+    run: Run
+    learner: Learner
+    _rows: dict[int, str] = field(default_factory=dict)
+    """Update to manifest hash of folders whose row could not be written yet."""
+
+    @property
+    def folder(self) -> Path:
+        """Parent of the run's checkpoint folders."""
+        return layout.checkpoints_folder(self.db.home, self.run.id)
+
+    def resume(self) -> tuple[int, dict[str, Any]] | None:
+        """Puts the learner back to the newest intact checkpoint: (update, progress); None without one."""
+        remove_leftovers(self.folder)
+        newest, warnings = newest_valid(self.folder)
+        rows = {row.update: row for row in checkpoints.checkpoints_of_run(self.db, self.run.id)}
+        for folder, row in ((self.folder / f"{update:06d}", row) for update, row in rows.items()):
+            if row.state == "committed" and (newest is None or int(folder.name) > int(newest.name)):
+                checkpoints.mark_checkpoint(self.db, row.id, "bad")
+        for warning in warnings:
+            _log.warning("%s", warning)
+            runs.record_event(self.db, self.run.id, self.run.attempt, "warning", warning)
+        if newest is None:
+            return None
+        progress = load_checkpoint(newest, self.learner)
+        update = int(newest.name)
+        if update not in rows:
+            self._rows[update] = sha256_of(newest / MANIFEST)
+            self.write_rows()
+        return update, progress
+
+    def commit(self, update: int, progress: Mapping[str, Any]) -> None:
+        """Saves the learner as the run's checkpoint of this update.
+
+        Raises:
+            EndedError: the disk is too full, or a weight is not finite; earlier checkpoints are intact.
+        """
+        target = self.folder / f"{update:06d}"
+        self._check_room()
+        try:
+            failpoint("checkpoint.save")
+            sha256 = save_checkpoint(
+                target,
+                self.learner,
+                progress,
+                config_hash=self.run.config_hash,
+                parent=self.run.parent_checkpoint_id,
+                attempt=self.run.attempt,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise exits.EndedError(exits.DISK_FULL, self._no_room()) from error
+        except ValueError as error:
+            raise exits.EndedError(exits.NOT_FINITE, str(error)) from error
+        failpoint("checkpoint.row")
+        self._rows[update] = sha256
+        self.write_rows()
+
+    def write_rows(self, *, must: bool = False) -> None:
+        """Writes the rows of committed folders; what cannot be written now is kept for the next time."""
+        for update, sha256 in sorted(self._rows.items()):
+            write = partial(self._write_row, update, sha256)
+            if (insist("checkpoint", write) if must else attempt_write("checkpoint", write)) is None:
+                return
+            del self._rows[update]
+
+    def _write_row(self, update: int, sha256: str) -> str:
+        target = self.folder / f"{update:06d}"
+        return checkpoints.commit_checkpoint(
+            self.db,
+            run_id=self.run.id,
+            attempt=self.run.attempt,
+            update=update,
+            name=f"Run {self.run.number} · update {update}",
+            path=str(target.relative_to(self.db.home)),
+            sha256=sha256,
+        ).id
+
+    def _needed(self) -> int:
+        """Bytes: four copies of the adapter (raw, average, moments), half as much again, and the reserve."""
+        weights = sum(p.numel() * p.element_size() for p in self.learner.parameters.values())
+        return 6 * weights + int(os.environ.get(RESERVE_VARIABLE, RESERVE_BYTES))
+
+    def _check_room(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(self.folder).free < self._needed():
+            raise exits.EndedError(exits.DISK_FULL, self._no_room())
+
+    def _no_room(self) -> str:
+        free = shutil.disk_usage(self.folder).free
+        kept = newest_valid(self.folder)[0]
+        last = (
+            f"the checkpoint of update {int(kept.name)} is intact" if kept else "there is no checkpoint yet"
+        )
+        return (
+            f"The disk is too full for a checkpoint: it needs {_mega(self._needed())} MB and "
+            f"{_mega(free)} MB are free; {last}. Free some space, then resume the run."
+        )
+
+
+def _mega(size: int) -> str:
+    return f"{size / 2**20:,.0f}"

@@ -1,0 +1,105 @@
+"""The trainer's process: one attempt of a run, from its row to its last checkpoint.
+
+`accelerate launch -m flowgrpo.runs.train ...` starts it as well as plain Python does.
+
+    python -m flowgrpo.runs.train --home H [--device auto] [--weights FOLDER] RUN_ID ATTEMPT
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from flowgrpo.config import RunConfig
+from flowgrpo.runs import exits, layout
+from flowgrpo.runs.device import resolve, use_all_cores, when_parent_goes
+from flowgrpo.runs.trainer import Trainer
+from flowgrpo.runs.worker import WEIGHTS
+from storage import runs
+from storage.engine import open_database
+from storage.errors import NotSavedError, SchemaError, StaleAttemptError
+from storage.models import Run
+
+ORPHAN_SECONDS = 8.0
+"""How long a trainer whose shim has died may take to reach a safe point."""
+_log = logging.getLogger(__name__)
+
+
+def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threading.Event) -> None:
+    """Runs one attempt to its end.
+
+    Raises:
+        EndedError: with the exit code and the sentence, when it ends early.
+    """
+    try:
+        db = open_database(home)
+    except SchemaError as error:
+        raise exits.EndedError(exits.SCHEMA_MISMATCH, str(error)) from error
+    try:
+        run = runs.get_run(db, run_id)
+        config = run_config(run)
+        layout.run_folder(home, run_id).joinpath("config.json").write_text(json.dumps(run.config, indent=1))
+        Trainer(db, run, config, device=resolve(device), weights=weights, stop=stop).train()
+    except (LookupError, ValueError) as error:
+        _log.info("the settings cannot be used", exc_info=True)
+        raise exits.EndedError(exits.BAD_CONFIG, str(error)) from error
+    except NotSavedError as error:
+        raise exits.EndedError(exits.DISK_FULL, str(error)) from error
+    except StaleAttemptError as error:
+        raise exits.EndedError(exits.STOPPED, str(error)) from error
+    except torch.OutOfMemoryError as error:
+        reason = f"The device ran out of memory ({error}): take a smaller group or micro-batch, then resume."
+        raise exits.EndedError(exits.OUT_OF_MEMORY, reason) from error
+    finally:
+        db.close()
+
+
+def run_config(run: Run) -> RunConfig:
+    """The run's settings; ValueError with one sentence when they cannot be used."""
+    try:
+        return RunConfig.model_validate(run.config)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the run"
+        raise ValueError(f"The setting {where} cannot be used: {first['msg']}.") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the trainer's process; returns the exit code of `flowgrpo.runs.exits`."""
+    parser = argparse.ArgumentParser(description="Trains one attempt of a FlowGRPO run.")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the embedded rewards")
+    parser.add_argument("run_id")
+    parser.add_argument("attempt", type=int)
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s trainer %(levelname)s %(message)s")
+    faulthandler.register(signal.SIGUSR1)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    when_parent_goes(stop.set, grace_seconds=ORPHAN_SECONDS, exit_code=exits.STOPPED)
+    use_all_cores()
+    try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise exits.EndedError(exits.BAD_CONFIG, "This version trains in one process: launch one.")
+        run_attempt(given.home, given.run_id, given.device, given.weights, stop)
+    except exits.EndedError as ended:
+        _log.info("%s", ended.reason)
+        layout.reason_file(given.home, given.run_id).write_text(ended.reason)
+        return ended.code
+    return exits.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,302 @@
+"""The loop of a run: sample groups, score them, turn scores into advantages, update, note, save."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from flowgrpo import lora
+from flowgrpo.advantages import calibrate, combine
+from flowgrpo.config import RunConfig
+from flowgrpo.policies import load_policy
+from flowgrpo.rewards.stack import load_stack
+from flowgrpo.rollout import Progress, Rollout, denoise, rollout_settings
+from flowgrpo.runs import exits, layout, samples
+from flowgrpo.runs.device import Turns
+from flowgrpo.runs.failpoints import failpoint
+from flowgrpo.runs.journal import Journal
+from flowgrpo.runs.patience import attempt_write
+from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.saving import Saver
+from flowgrpo.runs.scoring import DIVERSITY, reward_metrics, score, update_metrics
+from flowgrpo.runs.shelf import checked_folder
+from flowgrpo.seeds import group_seeds
+from flowgrpo.update import Learner, UpdateMetrics, update
+from storage import checkpoints, runs
+from storage.engine import Database
+from storage.errors import UNAVAILABLE
+from storage.models import Checkpoint, Run
+
+CALIBRATION_GROUPS = 6
+"""Groups of the base that fix each reward's usual spread within a group, before the first update."""
+MAX_SKIPPED = 3
+"""Updates in a row without a finite gradient, after which the run ends."""
+BEAT_SECONDS = 1.0
+NO_GRID: tuple[type[Exception], ...] = (LookupError, *UNAVAILABLE)
+"""Errors that cost a sample grid and nothing else."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Position:
+    """Where a run stands; all of it, and nothing that depends on the clock, goes into every checkpoint."""
+
+    update: int = 0
+    """Optimiser updates done."""
+    rollout: int = 0
+    """Rollouts done; noise and prompts follow from it."""
+    skipped_in_a_row: int = 0
+    calibrated_stds: dict[str, float] | None = None
+
+
+class Trainer:
+    """One attempt of one run.
+
+    Args:
+        stop: set when the run should end at the next safe point.
+
+    Raises:
+        LookupError, ValueError: the base, the parent checkpoint or a reward cannot be used.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        run: Run,
+        config: RunConfig,
+        *,
+        device: torch.device,
+        weights: Path,
+        stop: threading.Event,
+    ) -> None:
+        self.db, self.run, self.config, self.stop = db, run, config, stop
+        self.turns = Turns(db.home, device)
+        self._beat_at = 0.0
+        self._seconds_per_update: float | None = None
+        self.position = Position()
+        self._beat("loading")
+        self.parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
+        self.policy = load_policy(checkpoints.base_of(db, self.parent).source, device=device)
+        self.policy.attach_lora(config.lora, seed=config.seed)
+        self.learner = Learner(self.policy, config.update)
+        _start_from(db, self.learner, self.parent, config)
+        self.stack = load_stack(dict.fromkeys([*_weighted(config), DIVERSITY]), weights, str(device))
+        for name in _weighted(config):
+            if name in self.stack.unavailable:
+                raise exits.EndedError(exits.REWARDS_FAILED, f"{self.stack.unavailable[name]}.")
+        self.saver = Saver(db, run, self.learner)
+        self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
+        self.position = Position()
+
+    def train(self) -> None:
+        """Runs to the last update, or ends early.
+
+        Raises:
+            EndedError: stopped at a safe point, or unable to go on; what was done is saved.
+        """
+        found = self.saver.resume()
+        if found is not None:
+            self.position = Position(**found[1])
+            _log.info("goes on from update %d", self.position.update)
+        self.journal.catch_up(self.position.update)
+        try:
+            self._calibrate()
+            self._sample_grid()
+            while self.position.update < self.config.num_updates:
+                self._one_rollout()
+                failpoint("train.updated")
+                self._save_if_due()
+                self._sample_grid()
+        except _StopRequestedError:
+            self._save()
+            self._leave()
+            sentence = (
+                f"Stopped at update {self.position.update} of {self.config.num_updates}; it can be resumed."
+            )
+            raise exits.EndedError(exits.STOPPED, sentence) from None
+        self._leave()
+
+    def _leave(self) -> None:
+        self.journal.flush()
+        self.saver.write_rows(must=True)
+        self._beat("done", now=True)
+
+    # Sampling and scoring
+
+    def _calibrate(self) -> None:
+        """Measures how much each reward usually varies within a group of the base."""
+        if self.position.calibrated_stds is not None:
+            return
+        with self.turns.turn(), self.policy.reference():
+            rollouts = self._rollouts(0, CALIBRATION_GROUPS, "measuring the rewards on the base")
+            columns = score(self.stack, rollouts)
+        self.position.calibrated_stds = calibrate(columns.rewards)
+        weighted = _weighted(self.config)
+        if not any(name in self.position.calibrated_stds for name in weighted):
+            why = "; ".join(columns.reasons.get(name, name) for name in weighted)
+            raise exits.EndedError(exits.REWARDS_FAILED, f"No reward could score the base's images: {why}.")
+
+    def _rollouts(self, number: int, num_groups: int, phase: str) -> list[Rollout]:
+        """The groups of rollout `number`; 0 is the calibration, the first update's is 1."""
+        config = self.config
+        prompts = prompts_of_rollout(config.prompts, config.seed, max(number - 1, 0), num_groups)
+        rollouts: list[Rollout] = []
+        for index, prompt in enumerate(prompts):
+            seeds = group_seeds(config.seed, number, index, config.rollout.group_size)
+            settings = rollout_settings(
+                config.rollout, config.update.micro_batch_size, config.seed, number, index
+            )
+            for progress in denoise(self.policy, [prompt] * len(seeds), seeds=seeds, **settings):
+                self._tick(f"{phase}: group {index + 1} of {num_groups}")
+                if progress.rollout is not None:
+                    rollouts.append(progress.rollout)
+        return rollouts
+
+    # The update
+
+    def _one_rollout(self) -> None:
+        """One rollout and its optimiser updates; a stop before the first of them leaves no trace."""
+        started = time.perf_counter()
+        number = self.position.rollout + 1
+        with self.turns.turn():
+            rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "sampling")
+            sampled = time.perf_counter()
+            self._beat("scoring", now=True)
+            columns = score(self.stack, rollouts)
+            scored = time.perf_counter()
+            assert self.position.calibrated_stds is not None
+            advantages = combine(
+                columns.rewards,
+                self.config.reward_weights,
+                self.position.calibrated_stds,
+                diversity=columns.rewards.get(DIVERSITY),
+                clip=self.config.update.advantage_clip,
+            )
+            metrics = reward_metrics(columns.rewards, self.config.reward_weights) | {
+                "advantage/mean": advantages.metrics["advantage_mean"],
+                "advantage/std": advantages.metrics["advantage_std"],
+                "groups/dead_share": advantages.metrics["dead_group_share"],
+                "seconds/rollout": sampled - started,
+                "seconds/reward": scored - sampled,
+            }
+            is_touched = False
+            for step in update(self.learner, rollouts, advantages):
+                if isinstance(step, Progress):
+                    self._tick(f"updating: {step.done} of {step.total}", may_stop=not is_touched)
+                else:
+                    is_touched = True
+                    self._note(step, metrics)
+        self.position.rollout = number
+        self._time(time.perf_counter() - started)
+
+    def _note(self, step: UpdateMetrics, metrics: dict[str, float]) -> None:
+        """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""
+        self.position.update += 1
+        self.journal.record(self.position.update, metrics | update_metrics(step))
+        self.position.skipped_in_a_row = self.position.skipped_in_a_row + 1 if step.is_skipped else 0
+        if step.is_skipped:
+            warning = f"Update {self.position.update} was skipped: its gradient was not finite."
+            _log.warning("%s", warning)
+            self._warn(warning)
+        if self.position.skipped_in_a_row >= MAX_SKIPPED:
+            raise exits.EndedError(exits.NOT_FINITE, exits.sentence(exits.NOT_FINITE))
+
+    def _time(self, seconds: float) -> None:
+        each = seconds / self.config.update.updates_per_rollout
+        before = self._seconds_per_update
+        self._seconds_per_update = each if before is None else 0.7 * before + 0.3 * each
+        self._beat("updating", now=True)
+
+    # Checkpoints and sample grids
+
+    def _save_if_due(self) -> None:
+        position, every = self.position, self.config.checkpoint_every
+        before = position.update - self.config.update.updates_per_rollout
+        if position.update // every > max(before, 0) // every or position.update >= self.config.num_updates:
+            self._save()
+
+    def _save(self) -> None:
+        if self.position.update > 0:
+            self._beat("saving", now=True)
+            self.saver.commit(self.position.update, vars(self.position))
+        self.journal.flush()
+
+    def _sample_grid(self) -> None:
+        number = self.position.update
+        if not samples.is_due(self.config, number) or samples.is_drawn(self.db, self.run, number):
+            return
+        weights = self.policy.weights(self.learner.ema) if number else nullcontext()
+        try:
+            with self.turns.turn(), weights:
+                metrics = samples.draw(
+                    self.db, self.run, self.config, number,
+                    policy=self.policy, stack=self.stack, checkpoint_id=self._shown_checkpoint(),
+                    tick=lambda: self._tick("drawing samples"),
+                )  # fmt: skip
+        except NO_GRID as error:
+            _log.warning("no sample grid at update %d: %s", number, error)
+            return
+        self.journal.record(number, metrics)
+
+    def _shown_checkpoint(self) -> str:
+        """The checkpoint that the grid shows, where this update has one, else the run's parent."""
+        made = checkpoints.checkpoints_of_run(self.db, self.run.id)
+        here = [c.id for c in made if c.update == self.position.update and c.state == "committed"]
+        return here[0] if here else self.parent.id
+
+    # Signs of life
+
+    def _tick(self, phase: str, *, may_stop: bool = True) -> None:
+        """After each network call: beats, gives way on the device, and stops when that is safe."""
+        if may_stop and self.stop.is_set():
+            raise _StopRequestedError
+        self._beat(phase)
+        self.turns.give_way()
+
+    def _beat(self, phase: str, *, now: bool = False) -> None:
+        if not now and time.monotonic() - self._beat_at < BEAT_SECONDS:
+            return
+        self._beat_at = time.monotonic()
+        is_current = attempt_write(
+            "beat",
+            lambda: runs.beat(
+                self.db, self.run.id, self.run.attempt,
+                update=self.position.update, num_updates=self.config.num_updates, phase=phase,
+                seconds_per_update=self._seconds_per_update,
+            ),
+        )  # fmt: skip
+        if is_current is False:
+            raise exits.EndedError(exits.STOPPED, "The run has moved on to another attempt.")
+
+    def _warn(self, sentence: str) -> None:
+        attempt_write(
+            "warning",
+            lambda: runs.record_event(self.db, self.run.id, self.run.attempt, "warning", sentence),
+        )
+
+
+class _StopRequestedError(Exception):
+    """Raised at a point where nothing is half done."""
+
+
+def _weighted(config: RunConfig) -> list[str]:
+    return [name for name, weight in config.reward_weights.items() if weight]
+
+
+def _start_from(db: Database, learner: Learner, parent: Checkpoint, config: RunConfig) -> None:
+    """Begins with the parent's adapter when the parent is no base."""
+    if parent.path is None:
+        return
+    theirs, tensors = lora.load(checked_folder(db, parent), "ema")
+    if theirs != config.lora:
+        raise ValueError(
+            f"{parent.name} has an adapter of rank {theirs.rank} and this run one of rank {config.lora.rank} "
+            "or with other targets: use the same LoRA settings, or start from the base"
+        )
+    learner.start_from(tensors)

@@ -1,0 +1,188 @@
+"""The engine worker: one process per device that draws and scores the groups people ask for.
+
+It stays warm, takes turns with a training run on the same device, and ends when its dispatcher has gone.
+
+    python -m flowgrpo.runs.worker --home H [--device auto] [--weights FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import BinaryIO, get_args
+
+from flowgrpo.rewards.stack import EMBEDDED, load_stack
+from flowgrpo.runs import layout
+from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
+from flowgrpo.runs.failpoints import failpoint
+from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
+from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
+from flowgrpo.runs.patience import attempt_write, insist
+from flowgrpo.runs.process import host_name
+from flowgrpo.runs.shelf import PolicyShelf
+from storage import checkpoints, groups, runs, workers
+from storage.engine import Database, open_database
+from storage.errors import UNAVAILABLE
+from storage.locks import FileLock
+from storage.models import ImageGroup, WorkerState
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "starter" / "weights"
+IDLE_SECONDS = 0.1
+"""Between two looks into the queue."""
+BEAT_SECONDS = 5.0
+EXIT_SECONDS = 20.0
+"""A step that lasts longer than this is not waited for when the dispatcher has gone."""
+REFUSALS: tuple[type[Exception], ...] = (ValueError, LookupError, *UNAVAILABLE)
+"""Errors whose text is a sentence for the person who asked."""
+_log = logging.getLogger(__name__)
+
+
+class Beacon:
+    """Says what the worker does, at each change and every few seconds, however long a step takes."""
+
+    def __init__(self, db: Database, name: str) -> None:
+        self.db = db
+        self.name = name
+        self._state: WorkerState = "starting"
+        self._detail = ""
+        self._changed = threading.Event()
+        threading.Thread(target=self._beat, name="beacon", daemon=True).start()
+
+    def say(self, state: WorkerState, detail: str | None = None) -> None:
+        """Changes what is said."""
+        assert state in get_args(WorkerState)
+        self._state, self._detail = state, self._detail if detail is None else detail
+        self._changed.set()
+
+    def _beat(self) -> None:
+        while True:
+            self._changed.clear()
+            attempt_write("beat", self.write)
+            self._changed.wait(BEAT_SECONDS)
+
+    def write(self) -> None:
+        """Writes the row now."""
+        workers.worker_beat(
+            self.db, worker_id=self.name, pid=os.getpid(), state=self._state, detail=self._detail
+        )
+
+
+class Worker:
+    """Claims groups and paints them, one at a time, until it is told to end."""
+
+    def __init__(self, db: Database, device: str, weights: Path) -> None:
+        self.db = db
+        self.name = worker_id(device)
+        self.ending = threading.Event()
+        self.beacon = Beacon(db, self.name)
+        self.device = resolve(device)
+        self.turns = Turns(db.home, self.device)
+        self.shelf = PolicyShelf(db, self.device)
+        stack = load_stack(EMBEDDED, weights, str(self.device))
+        self.painter = Painter(db, self.shelf, stack, self._say, self.ending.is_set)
+        for name, reason in stack.unavailable.items():
+            _log.warning("reward %s: %s", name, reason)
+
+    def _say(self, state: WorkerState) -> None:
+        self.beacon.say(state)
+
+    def warm_up(self) -> None:
+        """Loads the newest base, so that the first group does not wait for it."""
+        bases = [
+            checkpoint for checkpoint in checkpoints.list_checkpoints(self.db) if checkpoint.path is None
+        ]
+        if bases:
+            self.beacon.say("starting", f"loading {bases[-1].name}")
+            with self.turns.turn():
+                self.shelf.get(bases[-1])
+        self.beacon.say("idle", describe(self.device))
+
+    def loop(self) -> None:
+        """Works until `ending` is set."""
+        while not self.ending.is_set():
+            try:
+                group = groups.claim_group(self.db, self.name)
+            except UNAVAILABLE as error:
+                _log.warning("the queue cannot be read now: %s", error)
+                group = None
+            if group is None:
+                self.ending.wait(IDLE_SECONDS)
+                continue
+            self.work(group)
+            self.beacon.say("idle", describe(self.device))
+        self.beacon.say("stopped")
+        attempt_write("last beat", self.beacon.write)
+
+    def work(self, group: ImageGroup) -> None:
+        """Paints one group; whatever happens to it, the worker lives on."""
+        try:
+            if runs.active_runs(self.db, host_name()):
+                groups.set_phase(self.db, group.id, "waiting for the run's turn to end")
+            with self.turns.turn():
+                failpoint("worker.turn")
+                self.painter.paint(group)
+        except CanceledError:
+            _log.info("group %s was canceled", group.id)
+        except InterruptedDrawingError:
+            insist("requeue", lambda: groups.requeue_group(self.db, group.id))
+        except REFUSALS as error:
+            _log.info("group %s: %s", group.id, error, exc_info=True)
+            self._fail(group, str(error))
+        except Exception as error:  # noqa: BLE001  # the one net: a worker outlives every group
+            _log.exception("group %s", group.id)
+            self._fail(group, f"The engine could not draw this group ({type(error).__name__}: {error}).")
+
+    def _fail(self, group: ImageGroup, sentence: str) -> None:
+        insist("failure", lambda: groups.fail_group(self.db, group.id, sentence[:2000]))
+
+
+def end_with_dispatcher(worker: Worker, pipe: BinaryIO) -> None:
+    """Ends the worker when the other end of `pipe` closes, by force if a step lasts too long."""
+
+    def watch() -> None:
+        while pipe.read(1024):
+            pass
+        worker.ending.set()
+        threading.Event().wait(EXIT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="dispatcher watch", daemon=True).start()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point of the worker's process."""
+    parser = argparse.ArgumentParser(description="Draws and scores the groups that people ask for.")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda:0, ...")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="folder of the embedded rewards")
+    parser.add_argument(UNTIL_STDIN_CLOSES, action="store_true", help="how a dispatcher starts it")
+    given = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s worker %(levelname)s %(message)s")
+    faulthandler.register(signal.SIGUSR1)
+    use_all_cores()
+    lock = FileLock(layout.worker_lock(given.home, given.device))
+    if not given.until_stdin_closes and not lock.acquire(blocking=False):
+        parser.error(f"device {given.device} has a worker already: end the studio that started it")
+    worker = Worker(open_database(given.home), given.device, given.weights)
+    signal.signal(signal.SIGTERM, lambda *_: worker.ending.set())
+    signal.signal(signal.SIGINT, lambda *_: worker.ending.set())
+    if given.until_stdin_closes:
+        end_with_dispatcher(worker, sys.stdin.buffer)
+    try:
+        worker.warm_up()
+    except (ValueError, LookupError, OSError) as error:
+        _log.warning("nothing is warm: %s", error)
+        worker.beacon.say("idle", f"{describe(worker.device)}; the base could not be loaded: {error}")
+    worker.loop()
+    worker.db.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
