@@ -92,7 +92,6 @@ class Trainer:
                 raise exits.EndedError(exits.REWARDS_FAILED, f"{self.stack.unavailable[name]}.")
         self.saver = Saver(db, run, self.learner)
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
-        self.position = Position()
 
     def train(self) -> None:
         """Runs to the last update, or ends early.
@@ -267,7 +266,7 @@ class Trainer:
             "beat",
             lambda: runs.beat(
                 self.db, self.run.id, self.run.attempt,
-                update=self.position.update, num_updates=self.config.num_updates, phase=phase,
+                update=self.position.update or None, num_updates=self.config.num_updates, phase=phase,
                 seconds_per_update=self._seconds_per_update,
             ),
         )  # fmt: skip

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowgrpo.manifest import sha256_of
+from flowgrpo.runs import layout, process
 from flowgrpo.runs.dispatcher import Dispatcher
 from flowgrpo.runs.process import RUN_MARK, marked
+from flowgrpo.runs.train import run_attempt
+from flowgrpo.runs.worker import WEIGHTS
 from storage import runs
 from storage.engine import Database
-from storage.models import Run
+from storage.models import Checkpoint, Run
 
 T = TypeVar("T")
 FAKE = Path(__file__).with_name("fake_trainer.py")
@@ -48,3 +53,47 @@ def live_processes(run: Run) -> list[int]:
 def assert_all_gone(run: Run) -> None:
     """The shim writes the end of the run a moment before it leaves itself."""
     wait_for(lambda: not live_processes(run), seconds=5.0, what="the end of every process of the run")
+
+
+def tiny_config(**changes: Any) -> dict[str, Any]:
+    """A run of four updates that takes a second or two."""
+    config = {
+        "prompts": ["red hair", "green hair", "glasses"],
+        "held_out_prompts": ["blue hair"],
+        "reward_weights": {"diversity": 1.0},
+        "num_updates": 4,
+        "checkpoint_every": 2,
+        "sample_every": 2,
+        "samples": 2,
+        "seed": 3,
+        "rollout": {"group_size": 3, "groups_per_update": 2, "num_steps": 3, "window_size": 1},
+        "lora": {"rank": 2, "alpha": 2.0, "targets": ["to_q", "to_v"]},
+    }
+    return config | changes
+
+
+def new_run(db: Database, parent: Checkpoint, **changes: Any) -> Run:
+    return runs.create_run(
+        db, name="tiny", owner_id="local", parent_checkpoint_id=parent.id, config=tiny_config(**changes)
+    )
+
+
+def begin(db: Database, run: Run) -> Run:
+    """What dispatcher and shim do before the trainer starts."""
+    claimed = runs.claim_run(db, host=process.host_name(), boot_id=process.boot_id())
+    assert claimed is not None
+    assert claimed.id == run.id
+    assert runs.move(db, run.id, to="running", from_states=("starting",), attempt=claimed.attempt)
+    layout.run_folder(db.home, run.id).mkdir(parents=True, exist_ok=True)
+    return runs.get_run(db, run.id)
+
+
+def train(db: Database, run: Run, stop: threading.Event | None = None, weights: Path = WEIGHTS) -> None:
+    """One attempt in this process."""
+    run_attempt(db.home, run.id, "cpu", weights, stop or threading.Event())
+
+
+def adapter_hashes(db: Database, run: Run, update: int) -> dict[str, str]:
+    """SHA-256 of all that learns, in the checkpoint of an update."""
+    folder = layout.checkpoints_folder(db.home, run.id) / f"{update:06d}"
+    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*.safetensors"))}
