@@ -31,15 +31,18 @@ class Conditioning:
     """What the network is told about each sample; the negative half is None where there is no guidance."""
 
     embeds: Float[Tensor, "sample token embed"]
-    pooled: Float[Tensor, "sample embed"]
+    pooled: Float[Tensor, "sample pooled"]
     time_ids: Float[Tensor, "sample 6"]
     negative_embeds: Float[Tensor, "sample token embed"] | None = None
-    negative_pooled: Float[Tensor, "sample embed"] | None = None
+    negative_pooled: Float[Tensor, "sample pooled"] | None = None
 
     def rows(self, rows: slice) -> Conditioning:
         """The conditioning of some of the samples."""
-        tensors = (self.embeds, self.pooled, self.time_ids, self.negative_embeds, self.negative_pooled)
-        return Conditioning(*(None if tensor is None else tensor[rows] for tensor in tensors))  # type: ignore[arg-type]
+        negative_embeds = None if self.negative_embeds is None else self.negative_embeds[rows]
+        negative_pooled = None if self.negative_pooled is None else self.negative_pooled[rows]
+        return Conditioning(
+            self.embeds[rows], self.pooled[rows], self.time_ids[rows], negative_embeds, negative_pooled
+        )
 
     def guided(self) -> tuple[Tensor, Tensor, Tensor]:
         """(embeds, pooled, time_ids) with the negative half first, in the order of diffusers' pipelines."""
