@@ -58,6 +58,7 @@ def create_app(db: Database, *, host: str = "127.0.0.1") -> FastAPI:
             mcp_server=False,
             max_file_size="1mb",
             footer_links=[],
+            app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
         )
     return mounted
 

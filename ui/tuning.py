@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ REWARDS = tuple(DEFAULT_WEIGHTS)
 MAX_NAME = 120
 LOG_LINES = 40
 _LOG_BYTES = 64 * 1024
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _SAMPLE_COLUMNS = 10
 _SAMPLES: tuple[GroupKind, ...] = ("sample",)
 _SHOWN_RUNS = 8
@@ -229,7 +231,8 @@ def log_tail(services: Services, run_id: str) -> str:
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
-    lines = [line.rpartition("\r")[2] for line in text.splitlines()[-LOG_LINES:]]
+    written = _ANSI.sub("", text).replace("\r\n", "\n").rstrip("\n").split("\n")[-LOG_LINES:]
+    lines = [line.rstrip("\r").rpartition("\r")[2] for line in written]
     return "\n".join("".join(char for char in line if char.isprintable() or char == "\t") for line in lines)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,16 @@ from storage.engine import Database, open_database
 from storage.groups import GroupView, ScoreInput
 from storage.models import Checkpoint
 from ui.services import Services
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loops_of_gradio() -> Iterator[None]:
+    """Gradio never closes the event loops that it makes at build time; they are let go of quietly here."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
 
 MakeGroup = Callable[..., GroupView]
 

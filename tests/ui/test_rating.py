@@ -16,7 +16,9 @@ from ui.rating import Answer
 from ui.services import LOCAL_USER
 
 
-def answer(view: GroupView, best: int | None = 0, stars: dict[int, int] | None = None, key: str = "") -> Answer:
+def answer(
+    view: GroupView, best: int | None = 0, stars: dict[int, int] | None = None, key: str = ""
+) -> Answer:
     ids = [image.image.id for image in view.images]
     given = {ids[index]: value for index, value in (stars or {}).items()}
     return rating.read_answer(
@@ -66,7 +68,9 @@ def test_an_empty_answer_is_refused(db: Database, make_group: MakeGroup) -> None
         rating.submit(db, LOCAL_USER, answer(make_group(), best=None))
 
 
-@pytest.mark.parametrize("stars", [{"a": 6}, {"a": 0}, {"a": 3.5}, {"a": "5"}, {"a": True}, [1], None, "five"])
+@pytest.mark.parametrize(
+    "stars", [{"a": 6}, {"a": 0}, {"a": 3.5}, {"a": "5"}, {"a": True}, [1], None, "five"]
+)
 def test_stars_that_are_none_are_refused(stars: object) -> None:
     with pytest.raises(Refused):
         rating.read_answer("group", "k" * 36, None, stars, None)

@@ -47,11 +47,15 @@ def test_a_refused_request_leaves_no_row(services: Services, db: Database, base:
     assert groups.queued_count(db) == 0
 
 
-def test_size_and_factor_come_from_the_folder_of_the_base(services: Services, db: Database, tmp_path: Path) -> None:
+def test_size_and_factor_come_from_the_folder_of_the_base(
+    services: Services, db: Database, tmp_path: Path
+) -> None:
     for name, config in (("vae", {"block_out_channels": [8, 8, 8]}), ("unet", {"sample_size": 24})):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps(config))
-    other = checkpoints.register_base(db, name="mine", source=str(tmp_path), family="StableDiffusionXLPipeline")
+    other = checkpoints.register_base(
+        db, name="mine", source=str(tmp_path), family="StableDiffusionXLPipeline"
+    )
     facts = services.base_facts(other)
     assert (facts.factor, facts.size, facts.is_starter) == (4, 96, False)
     with pytest.raises(Refused, match="multiple of 4 for this base; 66"):

@@ -47,7 +47,11 @@ def test_rewards_stand_in_the_same_order_everywhere(db: Database, make_group: Ma
 
 def test_people_s_words_are_escaped_wherever_they_stand(make_group: MakeGroup) -> None:
     view = make_group(prompt=NASTY)
-    for html in (strip.strip_html(view, picked=None), strip.recent_html([view], None), words.words_html(NASTY, knows=True)):
+    for html in (
+        strip.strip_html(view, picked=None),
+        strip.recent_html([view], None),
+        words.words_html(NASTY, knows=True),
+    ):
         assert "<img src=x" not in html
         assert "</script>" not in html
 
@@ -55,7 +59,9 @@ def test_people_s_words_are_escaped_wherever_they_stand(make_group: MakeGroup) -
 def test_a_group_in_work_says_where_it_stands(services: Services, db: Database, base: Checkpoint) -> None:
     made = groups.request_group(db, prompt="portrait", checkpoint_id=base.id, config=_config(), seeds=[1, 2])
     view = groups.get_group(db, made.id)
-    assert "Waiting: next in the queue, about 40 s left" in strip.strip_html(view, picked=None, position=0, wait=40)
+    assert "Waiting: next in the queue, about 40 s left" in strip.strip_html(
+        view, picked=None, position=0, wait=40
+    )
     groups.claim_group(db, "w")
     groups.set_phase(db, made.id, "step 5 of 16")
     running = strip.strip_html(groups.get_group(db, made.id), picked=None)

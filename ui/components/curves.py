@@ -38,9 +38,7 @@ FIXED: tuple[Plan, ...] = (
         ceiling=1.0,
     ),
     Plan("distance from the base", ("kl",), "{:.2g}", "healthy: grows slowly", floor=0.0),
-    Plan(
-        "ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5
-    ),
+    Plan("ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5),
 )
 
 
@@ -67,7 +65,8 @@ def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[C
     rewards = sorted(weights, key=lambda name: -abs(weights[name]))
     plans = [Plan("reward", ("reward",), "{:.3f}", "healthy: rises, then levels out")]
     plans += [
-        Plan(f"{name} × {weights[name]:g}", (f"reward/{name}",), "{:.3f}", "healthy: rises") for name in rewards
+        Plan(f"{name} × {weights[name]:g}", (f"reward/{name}",), "{:.3f}", "healthy: rises")
+        for name in rewards
     ]
     return [curve for plan in [*plans, *FIXED] if (curve := _curve(plan, points)) is not None]
 

@@ -1,0 +1,61 @@
+"""The front door refuses what it cannot do, in a sentence and with a code."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import app
+
+front = CliRunner()
+
+
+def test_an_address_for_everyone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    done = front.invoke(app.cli, [])
+    assert done.exit_code == 2
+    assert "Refusing to listen on 0.0.0.0" in done.output
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = front.invoke(app.cli, ["serve", "--port", str(port)])
+    assert done.exit_code == 2
+    assert f"Port {port} is taken" in done.output
+
+
+def test_a_base_that_is_no_diffusers_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(app.typer.Exit):
+        app._open(tmp_path / "home", tmp_path)
+
+
+def test_another_base_is_noted_with_its_class(tmp_path: Path) -> None:
+    from storage import checkpoints
+
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionXLPipeline"}))
+    db = app._open(tmp_path / "home", folder)
+    named = {one.name: checkpoints.base_of(db, one) for one in checkpoints.list_checkpoints(db)}
+    assert named["mine"].source == str(folder)
+    db.close()
+
+
+def test_a_run_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"prompts": []}')
+    done = front.invoke(app.cli, ["run", str(tmp_path / "run.json")])
+    assert done.exit_code == 2
+    assert "is not a run" in done.output
+
+
+def test_doctor_lists_what_is_there() -> None:
+    done = front.invoke(app.cli, ["doctor"])
+    assert "SQLite" in done.output
+    assert "GB free" in done.output

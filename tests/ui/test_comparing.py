@@ -1,0 +1,126 @@
+"""The same prompts and seeds under several checkpoints: what exists is reused, what is missing is made
+once."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowgrpo.config import SamplingConfig
+from storage import checkpoints, groups, runs
+from storage.engine import Database
+from storage.models import Checkpoint
+from tests.ui.conftest import MakeGroup
+from ui import comparing
+from ui.forms import Refused
+from ui.services import Services
+
+FAST = SamplingConfig(num_steps=8, guidance_scale=1.0).model_dump()
+
+
+@pytest.fixture
+def tuned(db: Database, base: Checkpoint) -> Checkpoint:
+    run = runs.create_run(
+        db, name="r", owner_id="local", parent_checkpoint_id=base.id, config={"num_updates": 1}
+    )
+    runs.claim_run(db, host="h", boot_id="b")
+    return checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=1, name="run 1, update 1", path="p", sha256="0" * 64
+    )
+
+
+def plan(services: Services, *ids: str, prompts: str = "portrait, buns\nportrait, smile") -> comparing.Plan:
+    return comparing.check(services, list(ids), prompts, "7", 2, 8, 1.0)
+
+
+def test_missing_cells_are_made_once(
+    services: Services, db: Database, base: Checkpoint, tuned: Checkpoint
+) -> None:
+    wanted = plan(services, base.id, tuned.id)
+    assert comparing.generate_missing(services, wanted) == 4
+    assert comparing.generate_missing(services, wanted) == 0
+    assert groups.queued_count(db) == 4
+
+
+def test_a_group_of_the_studio_is_reused(
+    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+) -> None:
+    made = make_group(prompt="portrait, buns", config=FAST)
+    grid = comparing.cells(services, plan(services, base.id, tuned.id))
+    assert grid[0][0].view is not None and grid[0][0].view.group.id == made.group.id
+    assert len(comparing.missing(grid)) == 3
+
+
+def test_the_difference_is_paired_and_has_an_interval(
+    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+) -> None:
+    for prompt in ("portrait, buns", "portrait, smile"):
+        make_group([0.2, 0.4], prompt=prompt, config=FAST)
+        make_group([0.5, 0.7], prompt=prompt, config=FAST, checkpoint=tuned)
+    (found,) = comparing.differences(comparing.cells(services, plan(services, base.id, tuned.id)), 1)
+    assert (found.reward, found.n) == ("verifier", 2)
+    assert found.difference == pytest.approx(0.3)
+    assert found.is_clear and found.low == pytest.approx(found.high)
+
+
+def test_one_prompt_gives_no_interval(
+    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+) -> None:
+    make_group([0.2, 0.4], prompt="portrait, buns", config=FAST)
+    make_group([0.5, 0.7], prompt="portrait, buns", config=FAST, checkpoint=tuned)
+    wanted = plan(services, base.id, tuned.id, prompts="portrait, buns")
+    (found,) = comparing.differences(comparing.cells(services, wanted), 1)
+    assert not found.is_clear
+    assert "one prompt: no interval" in comparing.grid_html(services, wanted, None)
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_prompts() -> None:
+    few, many = comparing.interval([0.0, 1.0] * 2), comparing.interval([0.0, 1.0] * 50)
+    assert few[0] <= 0.5 <= few[1] and many[0] <= 0.5 <= many[1]
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_a_picked_image_lies_over_the_same_seed_of_the_first_checkpoint(
+    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+) -> None:
+    before = make_group([0.2, 0.4], prompt="portrait, buns", config=FAST)
+    after = make_group([0.5, 0.7], prompt="portrait, buns", config=FAST, checkpoint=tuned)
+    html = comparing.grid_html(services, plan(services, base.id, tuned.id), after.images[1].image.id)
+    start = html.index('class="pair"')
+    assert f"/media/{before.images[1].image.id}.png" in html[start : start + 300]
+    assert "Generate 2 missing groups" in html
+
+
+@pytest.mark.parametrize(
+    ("ids", "prompts", "count", "sentence"),
+    [
+        ([], "portrait", 2, "Choose 1 to 6 checkpoints"),
+        ("text", "portrait", 2, "Choose 1 to 6 checkpoints"),
+        (["nobody"], "portrait", 2, "not known here"),
+        (["base"], "", 2, "Write 1 to 24 prompts"),
+        (["base"], "\n".join(f"p{n}" for n in range(30)), 2, "Write 1 to 24 prompts"),
+        (["base"], "portrait", 0, "Images per prompt must be from 1 to 8"),
+        (["base"], "x" * 3000, 2, "has 3,000 characters"),
+    ],
+)
+def test_a_comparison_that_cannot_be_gets_a_sentence(
+    services: Services, base: Checkpoint, ids: object, prompts: str, count: int, sentence: str
+) -> None:
+    asked = [base.id if one == "base" else one for one in ids] if isinstance(ids, list) else ids
+    with pytest.raises(Refused) as refused:
+        comparing.check(services, asked, prompts, "7", count, 8, 1.0)
+    assert sentence in str(refused.value)
+
+
+def test_checkpoints_of_two_bases_are_not_compared(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    other = checkpoints.register_base(db, name="other", source="nowhere", family="StableDiffusionXLPipeline")
+    with pytest.raises(Refused, match="different bases"):
+        plan(services, base.id, other.id)
+
+
+def test_people_s_words_are_escaped(services: Services, base: Checkpoint) -> None:
+    html = comparing.grid_html(
+        services, plan(services, base.id, prompts="<img src=x onerror=alert(1)>"), None
+    )
+    assert "<img src=x" not in html

@@ -1,0 +1,185 @@
+"""A run starts from a checked form, and its page says how it goes and why it failed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from storage import checkpoints, groups, runs
+from storage.engine import Database
+from storage.models import Checkpoint, Run
+from tests.ui.conftest import MakeGroup
+from ui import preflight, tuning
+from ui.components.curves import curves_of
+from ui.defaults import starter_prompts
+from ui.forms import Refused, RunForm
+from ui.pages import train
+from ui.services import Services
+
+
+def form(**typed: object) -> RunForm:
+    return replace(tuning.preset_form("smoke"), **{"prompts": "portrait, smile\nportrait, buns", **typed})  # type: ignore[arg-type]
+
+
+def running(db: Database, run: Run) -> None:
+    runs.claim_run(db, host="h", boot_id="b")
+    runs.move(db, run.id, to="running", from_states=("starting",), attempt=1)
+
+
+def test_start_queues_a_run_with_its_whole_config(services: Services, base: Checkpoint) -> None:
+    run = tuning.start(services, base.id, form(held_out="portrait, serious"))
+    assert (run.state, run.number, run.parent_checkpoint_id) == ("queued", 1, base.id)
+    assert run.config["num_updates"] == 2
+    assert tuning.title(run) == "Run 1 · verifier, 2 updates"
+
+
+def test_the_default_prompts_are_known_words_and_kept_apart() -> None:
+    train_prompts, held_out = starter_prompts()
+    assert (len(train_prompts), len(held_out)) == (24, 8)
+    assert not set(train_prompts) & set(held_out)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [({"prompts": ""}, "no training prompts"), ({"weights": {"clip": 0}}, "All reward weights are zero")],
+)
+def test_a_run_without_prompts_or_weights_is_refused_in_the_list_and_at_the_start(
+    services: Services, db: Database, base: Checkpoint, typed: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(Refused, match=sentence):
+        tuning.start(services, base.id, form(**typed))
+    assert runs.list_runs(db) == []
+
+
+def test_an_unknown_preset_is_refused() -> None:
+    with pytest.raises(Refused, match="The presets are smoke"):
+        tuning.preset_form("overnight")
+
+
+def levels(services: Services, base: Checkpoint, **typed: object) -> dict[str, str]:
+    return {check.text: check.level for check in tuning.check(services, base.id, form(**typed))[1]}
+
+
+def test_preflight_warns_about_what_often_goes_wrong(services: Services, base: Checkpoint) -> None:
+    found = levels(services, base, prompts="wistful cat", weights={"verifier": 1}, group_size=2)
+    warned = " ".join(text for text, level in found.items() if level == "warn")
+    for words in (
+        "none held out",
+        "does not know wistful, cat",
+        "the verifier gives no score",
+        "One reward",
+        "Groups of 2",
+    ):
+        assert words in warned
+
+
+def test_preflight_names_the_run_ahead(services: Services, base: Checkpoint) -> None:
+    tuning.start(services, base.id, form(name="first"))
+    assert levels(services, base)["It waits until Run 1 · first has ended."] == "warn"
+
+
+def test_no_space_and_lost_files_stand_against_a_run(services: Services, base: Checkpoint) -> None:
+    config, _ = tuning.check(services, base.id, form())
+    facts = preflight.Facts("starter", True, 1_000, 0.01, (), checkpoint_is_there=False)
+    assert [check.level for check in preflight.checks(config, facts)].count("bad") == 2
+
+
+def test_a_checkpoint_whose_files_are_gone_cannot_be_trained_on(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    made = checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=1, name="run 1, update 1", path="runs/x/1", sha256="0" * 64
+    )
+    with pytest.raises(Refused, match="gone from the disk"):
+        tuning.start(services, made.id, form())
+
+
+def test_the_page_of_a_run_shows_curves_samples_and_checkpoints(
+    services: Services, db: Database, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    for update in (1, 2):
+        runs.record_metrics(
+            db, run.id, 1, update, {"reward/verifier": 0.5 + update / 10, "kl": 0.1, "dead_group_share": 0.25}
+        )
+        make_group([0.5], kind="sample", run_id=run.id, update=update)
+    runs.beat(db, run.id, 1, 2, 2, "saving", 3.0)
+    checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=2, name="run 1, update 2", path="runs/x/2", sha256="0" * 64
+    )
+    html = tuning.run_html(services, run.id)
+    for words in (
+        "saving · update 2 of 2",
+        "0.700",
+        "25%",
+        "update 1 → 2",
+        "run 1, update 2",
+        "Stop and save",
+    ):
+        assert words in html
+
+
+def test_a_failed_run_says_why_with_the_end_of_its_log(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form(name="<b>mine</b>"))
+    running(db, run)
+    folder = db.home / "runs" / run.id
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_bytes(b"10%\r20%\rdone\n\x1b[31mout of memory\x1b[0m <script>\n")
+    runs.move(
+        db,
+        run.id,
+        to="failed",
+        from_states=("running",),
+        attempt=1,
+        reason="Out of memory.\n\nEnd of the log:\nx",
+    )
+    html = tuning.run_html(services, run.id)
+    assert "Out of memory." in html and "&lt;script&gt;" in html and "\x1b" not in html
+    assert "<b>mine" not in html and "Resume" in html
+    assert tuning.log_tail(services, run.id).startswith("done\n")
+
+
+def test_stop_and_resume_do_what_the_state_allows(services: Services, db: Database, base: Checkpoint) -> None:
+    run = tuning.start(services, base.id, form())
+    assert train.acted(services, run.id, "stop", run.id) == ("", run.id)
+    assert runs.get_run(db, run.id).state == "canceled"
+    problem, shown = train.acted(services, run.id, "resume", run.id)
+    assert "is canceled" in problem and shown == run.id
+    assert train.acted(services, run.id, "open", "other") == ("", "other")
+
+
+def test_a_long_history_is_thinned_and_keeps_its_ends() -> None:
+    samples = [tuning.Sample(update, []) for update in range(100)]
+    assert [sample.update for sample in tuning.thinned(samples)][:: len(samples)] == [0]
+    assert tuning.thinned(samples)[-1].update == 99
+    assert len(tuning.thinned(samples)) == 10
+
+
+def test_a_curve_ends_where_its_last_value_is(services: Services, db: Database, base: Checkpoint) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    for update in range(1, 1001):
+        runs.record_metrics(db, run.id, 1, update, {"reward/clip": update / 1000}) if update in (
+            1,
+            2,
+            1000,
+        ) else None
+    curve = curves_of(runs.metrics_since(db, run.id, -1), {"clip": 0.3})[0]
+    assert (curve.title, curve.last, curve.low, curve.high) == ("clip × 0.3", "1.000", "0.001", "1.000")
+    assert curve.path.startswith("M4.0 92.0") and curve.path.endswith("296.0 4.0")
+
+
+def test_the_estimate_counts_the_backward_passes(
+    services: Services, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    config, _ = tuning.check(
+        services, base.id, form(num_steps=8, guidance_scale=1, group_size=4, groups_per_update=2)
+    )
+    assert preflight.update_evaluations(config) == 8 * (8 + 3 * 3)
+    assert groups.queued_count(services.db) == 0
