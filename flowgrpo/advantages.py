@@ -1,13 +1,13 @@
 """Reward columns of some groups -> one advantage per sample (rewards.md 7.2).
 
-    z     = clip((r - group mean) / max(group std, s / 2), -3, 3)     s: the reward's std within groups of the base
-    A     = sum_k w_k z_k / sum_k |w_k|                               over the rewards that the group has
-    A     = A / max(batch std of A, 1/4)                              batch, not group: a flat group stays flat
-    A     = A * clip(d / group mean d, 1/2, 2) where A > 0            d: a sample's distance from its neighbours
-    A     = min(A, 0) where a gate failed;   A = clip(A, -5, 5)
+    z     = clip((r - group mean) / max(group std, s / 2), -3, 3)     s: the reward's std within groups of the
+    base A     = sum_k w_k z_k / sum_k |w_k|                               over the rewards that the group has
+    A     = A / max(batch std of A, 1/4)                              batch, not group: a flat group stays
+    flat A     = A * clip(d / group mean d, 1/2, 2) where A > 0            d: a sample's distance from its
+    neighbours A     = min(A, 0) where a gate failed;   A = clip(A, -5, 5)
 
-A missing score is NaN and is never taken for a number. A group that shows no difference is dead and teaches nothing.
-All in float64, since group differences can be small beside the rewards themselves.
+A missing score is NaN and is never taken for a number. A group that shows no difference is dead and teaches
+nothing. All in float64, since group differences can be small beside the rewards themselves.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 STD_FLOOR = 0.5
-"""Of the calibrated std: a group half as varied as usual is the flattest that is scaled up to full advantages."""
+"""Of the calibrated std: a group half as varied as usual is the flattest that is scaled up to full
+advantages.
+"""
 Z_CLIP = 3.0
 BATCH_STD_FLOOR = 0.25
 DIVERSITY_RANGE = (0.5, 2.0)
@@ -36,7 +38,8 @@ Rewards = Float[Tensor, "group sample"]
 class Advantages:
     """What each sample of each group teaches.
 
-    values: 0 for whatever does not count. is_counted: False for samples without a score and for all of a dead group.
+    values: 0 for whatever does not count. is_counted: False for samples without a score and for all of a dead
+        group.
     """
 
     values: Float[Tensor, "group sample"]
@@ -71,8 +74,9 @@ def combine(
 ) -> Advantages:
     """The rule above.
 
-    A group has a reward if more than half of its samples were scored by it; a sample counts if every reward that its
-    group has scored it. Raises ValueError for a weighted reward without scores or without a calibrated std.
+    A group has a reward if more than half of its samples were scored by it; a sample counts if every reward
+    that its group has scored it. Raises ValueError for a weighted reward without scores or without a
+    calibrated std.
     """
     used = {name: weight for name, weight in weights.items() if weight != 0}
     _check(rewards, used, calibrated_stds)
@@ -87,7 +91,9 @@ def combine(
     weight_sum = torch.zeros(len(total), dtype=torch.float64, device=total.device)
     alive = torch.zeros_like(weight_sum, dtype=torch.bool)
     for name, weight in used.items():
-        z, varies = _normalise(columns[name], counted & present[name][:, None], calibrated_stds.get(name, 0.0))
+        z, varies = _normalise(
+            columns[name], counted & present[name][:, None], calibrated_stds.get(name, 0.0)
+        )
         total += weight * z
         weight_sum += abs(weight) * present[name]
         alive |= varies & present[name]
@@ -103,10 +109,14 @@ def _check(
     rewards: Mapping[str, Rewards], used: Mapping[str, float], calibrated_stds: Mapping[str, float]
 ) -> None:
     if not used:
-        raise ValueError("all reward weights are zero, so there is nothing to learn: give at least one a weight")
+        raise ValueError(
+            "all reward weights are zero, so there is nothing to learn: give at least one a weight"
+        )
     for name in used:
         if name not in rewards:
-            raise ValueError(f"reward '{name}' has a weight but no scores; there are scores of {sorted(rewards)}")
+            raise ValueError(
+                f"reward '{name}' has a weight but no scores; there are scores of {sorted(rewards)}"
+            )
         if name not in calibrated_stds and rewards[name].isfinite().any():
             raise ValueError(f"reward '{name}' has no calibrated std: calibrate on groups of the base first")
     shapes = {tuple(rewards[name].shape) for name in used}
@@ -129,7 +139,9 @@ def _normalise(values: Tensor, mask: Tensor, calibrated_std: float) -> tuple[Ten
     noise = ROUNDING * mean.abs().clamp(min=1)
     floor = noise.clamp(min=STD_FLOOR * calibrated_std)
     z = (values - mean[:, None]) / torch.maximum(std, floor)[:, None]
-    return torch.where(mask, z.clamp(-Z_CLIP, Z_CLIP), 0.0), std >= noise.clamp(min=DEAD_SHARE * calibrated_std)
+    return torch.where(mask, z.clamp(-Z_CLIP, Z_CLIP), 0.0), std >= noise.clamp(
+        min=DEAD_SHARE * calibrated_std
+    )
 
 
 def _shape(values: Tensor, counted: Tensor, diversity: Tensor | None, gate_failed: Tensor | None) -> Tensor:
@@ -149,7 +161,9 @@ def _std(values: Tensor) -> float:
 
 
 def _metrics(values: Tensor, counted: Tensor, alive: Tensor) -> dict[str, float]:
-    """The mean is not subtracted from advantages; it is shown, since clipping and diversity shift it a little."""
+    """The mean is not subtracted from advantages; it is shown, since clipping and diversity shift it a
+    little.
+    """
     kept = values[counted]
     return {
         "advantage_mean": kept.mean().item() if len(kept) else 0.0,

@@ -1,7 +1,9 @@
-"""A checkpoint: adapter, its average, the optimiser and where the run stands. Loading one continues bit for bit.
+"""A checkpoint: adapter, its average, the optimiser and where the run stands. Loading one continues bit for
+bit.
 
-A checkpoint is made at the end of an update. There is no generator state in it: noise follows from counters, so the
-update number is all the randomness there is. On another device or another version a run goes on, but not bit for bit.
+A checkpoint is made at the end of an update. There is no generator state in it: noise follows from counters,
+so the update number is all the randomness there is. On another device or another version a run goes on, but
+not bit for bit.
 """
 
 from __future__ import annotations
@@ -39,11 +41,12 @@ def save_checkpoint(
     parent: str | None = None,
     attempt: int = 1,
 ) -> str:
-    """Commits `folder` (checkpoints/<update>) and returns the SHA-256 of its manifest, which stands for all of it.
+    """Commits `folder` (checkpoints/<update>) and returns the SHA-256 of its manifest, which stands for all
+    of it.
 
-    progress: JSON that the run needs to go on; finite numbers only. An intact checkpoint of this name stays as it is:
-    the same update of the same run is the same checkpoint. Raises ValueError if a tensor is not finite, OSError if the
-    disk is full; in both cases nothing has changed.
+    progress: JSON that the run needs to go on; finite numbers only. An intact checkpoint of this name stays
+    as it is: the same update of the same run is the same checkpoint. Raises ValueError if a tensor is not
+    finite, OSError if the disk is full; in both cases nothing has changed.
     """
     if folder.is_dir():
         try:
@@ -58,7 +61,10 @@ def save_checkpoint(
     facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
     with manifest.committing(folder, facts) as temporary:
         lora.save(temporary, learner.policy.lora_config, **adapters)
-        save_file({name: tensor.cpu().contiguous() for name, tensor in optimizer.items()}, temporary / OPTIMIZER_FILE)
+        save_file(
+            {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
+            temporary / OPTIMIZER_FILE,
+        )
         state = {"update": learner.update, "skipped": learner.skipped}
         document = {"progress": dict(progress), "learner": state, "made_by": _made_by(learner)}
         (temporary / PROGRESS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False))
@@ -68,7 +74,8 @@ def save_checkpoint(
 def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
     """Puts the learner back to where `save_checkpoint` saw it and returns the progress it was given.
 
-    Raises DamagedCheckpointError before anything is touched, ValueError if the adapter has another rank or other targets.
+    Raises DamagedCheckpointError before anything is touched, ValueError if the adapter has another rank or
+    other targets.
     """
     verify(folder)
     config, raw = lora.load(folder, "raw")
@@ -87,7 +94,9 @@ def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
 def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} holds numbers that are not finite, so no checkpoint was made: go back to the last one")
+            raise ValueError(
+                f"{name} holds numbers that are not finite, so no checkpoint was made: go back to the last one"
+            )
 
 
 def _made_by(learner: Learner) -> dict[str, str]:

@@ -7,8 +7,9 @@ The two are the same path up to a scale per time, and the map is exact:
 
     latents_rf = latents_vp / (alpha + sigma),     t = sigma / (alpha + sigma),     v = eps_hat - x0_hat
 
-Times `t > s` are floats in float64; `t` is where a step starts and `s` where it ends. `timestep` is the scheduler's
-scale, [0, 1000], and stays between this file and the network's call. Derivation: docs/algorithm.md, section 1.
+Times `t > s` are floats in float64; `t` is where a step starts and `s` where it ends. `timestep` is the
+scheduler's scale, [0, 1000], and stays between this file and the network's call. Derivation:
+docs/algorithm.md, section 1.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ class VPSchedule:
         return cls(tuple(ratios.tolist()), cast(Spacing, spacing), steps_offset, unit_start)
 
     def timesteps(self, num_steps: int) -> list[float]:
-        """Decreasing training timesteps of a `num_steps` sampler; the same numbers as diffusers' EulerDiscrete."""
+        """Decreasing training timesteps of a `num_steps` sampler; the same numbers as diffusers'
+        EulerDiscrete.
+        """
         total = len(self.noise_ratios)
         if not 1 <= num_steps <= total:
             raise ValueError(f"num_steps must be between 1 and {total}, got {num_steps}")
@@ -121,7 +124,8 @@ class VPSchedule:
     def timestep(self, t: float) -> float:
         """The training timestep of RF time t, the inverse of `time`; the number that the network is given."""
         timestep = float(np.interp(t / (1 - t), self.noise_ratios, np.arange(len(self.noise_ratios))))
-        # A grid time comes back as 619.9999999999; the network was trained at 620 and diffusers asks it there.
+        # A grid time comes back as 619.9999999999; the network was trained at 620 and diffusers asks it
+        # there.
         return round(timestep, 6)
 
     def grid(self, num_steps: int) -> tuple[float, ...]:
@@ -129,5 +133,7 @@ class VPSchedule:
         return (*(self.time(timestep) for timestep in self.timesteps(num_steps)), 0.0)
 
     def start_scale(self, t: float) -> float:
-        """What unit Gaussian noise is multiplied by to give the RF latents that a sampler starts from at time t."""
+        """What unit Gaussian noise is multiplied by to give the RF latents that a sampler starts from at time
+        t.
+        """
         return 1 / vp_scale(t) if self.unit_start else t

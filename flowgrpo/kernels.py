@@ -2,9 +2,9 @@
 
     mean = (1 - s) x0_hat + sqrt(s^2 - std^2) eps_hat                     (algorithms.md 1.2, "unified")
 
-Whatever `std`, the noise left in the latents has standard deviation s, so the network sees at every step what it was
-trained on. `std = 0` is the Euler step of the probability-flow ODE, which is DDIM with eta 0. One function draws and
-replays: what the update scores is what the sampler did, line for line.
+Whatever `std`, the noise left in the latents has standard deviation s, so the network sees at every step what
+it was trained on. `std = 0` is the Euler step of the probability-flow ODE, which is DDIM with eta 0. One
+function draws and replays: what the update scores is what the sampler did, line for line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch import Tensor
 from flowgrpo.flow import Latents, eps_hat, x0_hat
 
 MIN_TRAINED_STD = 1e-4
-"""Below this a transition carries no usable log_prob: 1 / std^2 exceeds what float32 resolves. Never clamped, refused."""
+"""Below this a transition carries no usable log_prob: 1 / std^2 exceeds what float32 resolves. Never clamped,
+refused.
+"""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Transition:
 
     next_latents: in the storage dtype, the dtype of the latents that went in.
     mean, std: of the Gaussian they were drawn from, RF coordinates, float32.
-    log_prob: mean over latent elements of log N(next_latents; mean, std^2), nats; None for a deterministic step.
+    log_prob: mean over latent elements of log N(next_latents; mean, std^2), nats; None for a deterministic
+        step.
     """
 
     next_latents: Latents
@@ -40,8 +43,9 @@ class Transition:
 def exact_std(t: float, s: float, noise_level: float) -> float:
     """Std of the exact solution of Flow-GRPO's SDE over one step with x0_hat held fixed (Precise-SDE).
 
-    With g(u) = noise_level sqrt(u / (1 - u)) the noise left of eps_hat shrinks by rho = (n_s / n_t)^(noise_level^2 / 2),
-    n = t / (1 - t), and std = s sqrt(1 - rho^2). At noise_level sqrt(2) this is DDIM with eta 1; at t = 1, rho is 0.
+    With g(u) = noise_level sqrt(u / (1 - u)) the noise left of eps_hat shrinks by rho = (n_s /
+    n_t)^(noise_level^2 / 2), n = t / (1 - t), and std = s sqrt(1 - rho^2). At noise_level sqrt(2) this is
+    DDIM with eta 1; at t = 1, rho is 0.
     """
     if not 0 <= s < t <= 1:
         raise ValueError(f"a step goes from t to s with 0 <= s < t <= 1, got t = {t} and s = {s}")
@@ -73,8 +77,9 @@ def transition(
 ) -> Transition:
     """The step from t to s: drawn where `noise` is given, replayed where `next_latents` is.
 
-    All arithmetic is float32 whatever comes in. Drawn latents are rounded to the dtype of `latents` *before* they are
-    scored, so that replaying the stored tensor gives the same log_prob. A deterministic step (std 0) needs neither.
+    All arithmetic is float32 whatever comes in. Drawn latents are rounded to the dtype of `latents` *before*
+    they are scored, so that replaying the stored tensor gives the same log_prob. A deterministic step (std 0)
+    needs neither.
     """
     latents_32, velocity_32 = latents.float(), velocity.float()
     mean = (1 - s) * x0_hat(latents_32, velocity_32, t)
@@ -82,9 +87,13 @@ def transition(
     if std == 0:
         return Transition(mean.to(latents.dtype), mean, 0.0, None)
     if std < MIN_TRAINED_STD:
-        raise ValueError(f"a stochastic step needs a std of at least {MIN_TRAINED_STD}, got {std} from {t} to {s}")
+        raise ValueError(
+            f"a stochastic step needs a std of at least {MIN_TRAINED_STD}, got {std} from {t} to {s}"
+        )
     if (noise is None) == (next_latents is None):
-        raise ValueError("a stochastic step is either drawn from noise or replayed from next_latents: give one of them")
+        raise ValueError(
+            "a stochastic step is either drawn from noise or replayed from next_latents: give one of them"
+        )
     if next_latents is None:
         assert noise is not None
         next_latents = torch.add(mean, noise, alpha=std).to(latents.dtype)

@@ -1,7 +1,9 @@
-"""The frame around a checkpoint's files: complete and intact, or not there. No torch, so that anybody can check one.
+"""The frame around a checkpoint's files: complete and intact, or not there. No torch, so that anybody can
+check one.
 
-A folder is filled under a temporary name; MANIFEST.json, written last, holds size and SHA-256 of every file and of
-itself; then the folder is renamed. What carries its final name and verifies is what was written (reliability.md 3.2).
+A folder is filled under a temporary name; MANIFEST.json, written last, holds size and SHA-256 of every file
+and of itself; then the folder is renamed. What carries its final name and verifies is what was written
+(reliability.md 3.2).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class DamagedCheckpointError(ValueError):
 def committing(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
     """Gives a temporary folder to fill; on leaving, commits it as `target` with `facts` in its manifest.
 
-    An error inside (a full disk, a tensor that is not finite) removes the temporary folder and changes nothing else.
+    An error inside (a full disk, a tensor that is not finite) removes the temporary folder and changes
+    nothing else.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:8]}"
@@ -62,7 +65,9 @@ def verify(folder: Path) -> dict[str, Any]:
                 f"{folder.name}: {name} has {path.stat().st_size} bytes instead of {expected['size']}; use an older checkpoint"
             )
         if sha256_of(path) != expected["sha256"]:
-            raise DamagedCheckpointError(f"{folder.name}: {name} is not what was written; use an older checkpoint")
+            raise DamagedCheckpointError(
+                f"{folder.name}: {name} is not what was written; use an older checkpoint"
+            )
     return manifest
 
 
@@ -81,7 +86,9 @@ def newest_valid(checkpoints: Path) -> tuple[Path | None, list[str]]:
 
 
 def remove_leftovers(checkpoints: Path) -> list[str]:
-    """Removes what an attempt left under temporary names, and returns the names; only while nobody is writing."""
+    """Removes what an attempt left under temporary names, and returns the names; only while nobody is
+    writing.
+    """
     leftovers = sorted(checkpoints.glob(f"{TEMPORARY}*"))
     for folder in leftovers:
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +105,9 @@ def sha256_of(path: Path) -> str:
 
 
 def failpoint(name: str) -> None:
-    """Kills this process if the environment says FAILPOINT=<name>:kill; how the tests prove what is promised here."""
+    """Kills this process if the environment says FAILPOINT=<name>:kill; how the tests prove what is promised
+    here.
+    """
     if os.environ.get("FAILPOINT") == f"{name}:kill":
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -108,7 +117,10 @@ def _write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             _sync(path)
-            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
+            files[path.relative_to(folder).as_posix()] = {
+                "size": path.stat().st_size,
+                "sha256": sha256_of(path),
+            }
     for inner in (path for path in folder.rglob("*") if path.is_dir()):
         _sync(inner)
     body = {**facts, "files": files}
@@ -124,9 +136,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         body = {key: value for key, value in manifest.items() if key != "sha256"}
         intact = text == _canonical(manifest) and manifest["sha256"] == _digest(body)
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise DamagedCheckpointError(f"{folder.name}: {MANIFEST} cannot be read; use an older checkpoint") from error
+        raise DamagedCheckpointError(
+            f"{folder.name}: {MANIFEST} cannot be read; use an older checkpoint"
+        ) from error
     if not intact:
-        raise DamagedCheckpointError(f"{folder.name}: {MANIFEST} is not what was written; use an older checkpoint")
+        raise DamagedCheckpointError(
+            f"{folder.name}: {MANIFEST} is not what was written; use an older checkpoint"
+        )
     return manifest
 
 

@@ -1,4 +1,5 @@
-"""Losses of one transition, per sample. No model, no optimiser, no reduction over samples (algorithms.md 1.3).
+"""Losses of one transition, per sample. No model, no optimiser, no reduction over samples (algorithms.md
+1.3).
 
     ratio  = exp(log_prob - old_log_prob)
     policy = -min(ratio A, clip(ratio, 1 - c, 1 + c) A)
@@ -37,7 +38,9 @@ def clip_range(clip_nats: float, num_elements: int) -> float:
 def grpo_loss(
     log_prob: PerSample, old_log_prob: PerSample, advantages: PerSample, clip_range: float
 ) -> PolicyLoss:
-    """GRPO's surrogate of one transition (Flow-GRPO, equation 4); at ratio 1 its gradient is -A grad log_prob."""
+    """GRPO's surrogate of one transition (Flow-GRPO, equation 4); at ratio 1 its gradient is -A grad
+    log_prob.
+    """
     ratio = (log_prob - old_log_prob).exp()
     free = ratio * advantages
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
@@ -47,7 +50,7 @@ def grpo_loss(
 def velocity_kl(velocity: Latents, reference_velocity: Latents) -> PerSample:
     """Mean squared distance of velocities: the KL to the reference without its 1 / std^2.
 
-    The true KL of a transition is this times a factor of (t, s, std) alone; without the factor every step weighs the
-    same and nothing jumps near the end of the schedule (Flow-Factory issue 20).
+    The true KL of a transition is this times a factor of (t, s, std) alone; without the factor every step
+    weighs the same and nothing jumps near the end of the schedule (Flow-Factory issue 20).
     """
     return ((velocity - reference_velocity) ** 2).flatten(1).mean(1)

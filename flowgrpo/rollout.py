@@ -1,7 +1,8 @@
 """sample_group: a prompt in, the images of a group out, with what the update needs to replay them.
 
-Inside the window of steps the sampler is stochastic and every transition is kept; outside it is the deterministic
-sampler that people will use. Samples do not depend on their neighbours' seeds, and a run's noise follows from counters.
+Inside the window of steps the sampler is stochastic and every transition is kept; outside it is the
+deterministic sampler that people will use. Samples do not depend on their neighbours' seeds, and a run's
+noise follows from counters.
 """
 
 from __future__ import annotations
@@ -134,7 +135,9 @@ def denoise(
     """
     sampler = Sampler(**settings)
     if not seeds or len(prompts) != len(seeds):
-        raise ValueError(f"expected one prompt per seed and at least one, got {len(prompts)} for {len(seeds)}")
+        raise ValueError(
+            f"expected one prompt per seed and at least one, got {len(prompts)} for {len(seeds)}"
+        )
     shape = policy.latent_shape(sampler.width, sampler.height)
     conditioning = policy.encode(
         prompts,
@@ -251,7 +254,9 @@ def replay(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows:
 
 def replay_velocity(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows: slice) -> Latents:
     """The policy's velocity at the latents that the rollout saw."""
-    return policy.velocity(stored.latents[rows], stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale)
+    return policy.velocity(
+        stored.latents[rows], stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale
+    )
 
 
 def rescore(stored: StoredTransition, rows: slice, velocity: Latents) -> kernels.Transition:

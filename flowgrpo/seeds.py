@@ -1,4 +1,6 @@
-"""Noise from counters, never from generator state: a run that stops and goes on draws what it would have drawn."""
+"""Noise from counters, never from generator state: a run that stops and goes on draws what it would have
+drawn.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def group_seeds(run_seed: int, update: int, group: int, group_size: int) -> list
 def early_window(num_steps: int, size: int, *counters: int) -> range:
     """`size` neighbouring steps that start at random in the first half and leave out the last step.
 
-    Early noise decides the most about an image (reward spread is largest there), and the last step has no noise.
+    Early noise decides the most about an image (reward spread is largest there), and the last step has no
+    noise.
     """
     starts = min((num_steps + 1) // 2, num_steps - size)
     if starts < 1:

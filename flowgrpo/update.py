@@ -1,8 +1,10 @@
-"""The optimisation loop: replay the groups' transitions, weigh them by advantage, step. A generator of metrics.
+"""The optimisation loop: replay the groups' transitions, weigh them by advantage, step. A generator of
+metrics.
 
-The first optimiser step of a rollout takes its own log_probs as the old ones, so its ratio is 1 by construction and
-later steps on the same rollout are measured against the training graph, not against the sampler's rounding. How far
-the replay was from what the sampler recorded is measured and reported as `ratio_error`; in float32 it is 0.
+The first optimiser step of a rollout takes its own log_probs as the old ones, so its ratio is 1 by
+construction and later steps on the same rollout are measured against the training graph, not against the
+sampler's rounding. How far the replay was from what the sampler recorded is measured and reported as
+`ratio_error`; in float32 it is 0.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from flowgrpo.policies.unet import UNetPolicy
 from flowgrpo.rollout import Progress, Rollout, StoredTransition, replay_velocity, rescore
 
 EMA_WARM_UP = 10
-"""The average's decay is at most (1 + n) / (EMA_WARM_UP + n) at update n, so that early updates are not forgotten."""
+"""The average's decay is at most (1 + n) / (EMA_WARM_UP + n) at update n, so that early updates are not
+forgotten.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,11 +75,14 @@ class Learner:
         lora.copy_into(self.ema, tensors)
 
     def step(self) -> tuple[float, bool]:
-        """One optimiser step on the gradients as they are; returns (their norm, whether the step was skipped).
+        """One optimiser step on the gradients as they are; returns (their norm, whether the step was
+        skipped).
 
         A norm that is not finite skips the step, so that no weight and no moment ever sees it.
         """
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), self.config.max_grad_norm).item()
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.max_grad_norm
+        ).item()
         self.update += 1
         if not math.isfinite(norm):
             self.skipped += 1
@@ -137,11 +144,13 @@ def update(
 ) -> Iterator[Progress | UpdateMetrics]:
     """Yields a Progress after each network call and an UpdateMetrics after each optimiser step.
 
-    rollouts: one per group, in the order of the rows of `advantages`. Stopping early leaves the weights as they were
-    after the last UpdateMetrics.
+    rollouts: one per group, in the order of the rows of `advantages`. Stopping early leaves the weights as
+    they were after the last UpdateMetrics.
     """
     if len(rollouts) != len(advantages.values):
-        raise ValueError(f"expected one rollout per group, got {len(rollouts)} for {len(advantages.values)} groups")
+        raise ValueError(
+            f"expected one rollout per group, got {len(rollouts)} for {len(advantages.values)} groups"
+        )
     pieces = list(_pieces(rollouts, advantages))
     old_log_probs: list[Tensor] = []
     for _ in range(learner.config.updates_per_rollout):

@@ -1,4 +1,6 @@
-"""A tiny StableDiffusionXLPipeline folder of the real classes, with random weights: 64 px, 8 latent channels, factor 4."""
+"""A tiny StableDiffusionXLPipeline folder of the real classes, with random weights: 64 px, 8 latent channels,
+factor 4.
+"""
 
 from __future__ import annotations
 

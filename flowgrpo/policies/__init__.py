@@ -24,8 +24,8 @@ def load_policy(
 ) -> Policy:
     """The policy of a diffusers folder or a hub id, frozen and ready to sample.
 
-    dtype: of the network's weights; float32 on a CPU and bfloat16 elsewhere by default.
-    Raises LookupError where there is nothing at `source`, ValueError where the family is not one that we drive.
+    dtype: of the network's weights; float32 on a CPU and bfloat16 elsewhere by default. Raises LookupError
+    where there is nothing at `source`, ValueError where the family is not one that we drive.
     """
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
@@ -43,7 +43,9 @@ def _index_path(source: str | Path) -> Path:
             raise LookupError(f"{source} has no {INDEX}, so it is no diffusers folder: name one that has")
         return folder / INDEX
     if isinstance(source, Path) or source.startswith((".", "/")) or source.count("/") != 1:
-        raise LookupError(f"there is no folder {source}: name a diffusers folder or a hub id such as owner/name")
+        raise LookupError(
+            f"there is no folder {source}: name a diffusers folder or a hub id such as owner/name"
+        )
     try:
         return Path(hf_hub_download(source, INDEX))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

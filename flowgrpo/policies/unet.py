@@ -1,7 +1,8 @@
 """Drives a UNet pipeline of the SDXL architecture (SDXL, SSD-1B, the starter) as a rectified flow.
 
-The pipeline supplies weights, tokenizers and configuration; the loop, the guidance and the latents' coordinates are
-ours, and tests hold them against the pipeline's own. Nothing here draws noise or knows about rewards.
+The pipeline supplies weights, tokenizers and configuration; the loop, the guidance and the latents'
+coordinates are ours, and tests hold them against the pipeline's own. Nothing here draws noise or knows about
+rewards.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class UNetPolicy:
             if module is not None:
                 module.to(device=device).eval().requires_grad_(False)
         if self.unet.config.time_cond_proj_dim is not None:
-            raise ValueError("the UNet takes guidance as an input (LCM); FlowGRPO needs one with plain guidance")
+            raise ValueError(
+                "the UNet takes guidance as an input (LCM); FlowGRPO needs one with plain guidance"
+            )
         self.prediction, self.schedule = read_schedule(pipeline.scheduler)
         self.lora_config: LoraConfig | None = None
         self._layers: list[BaseTunerLayer] = []
@@ -115,17 +118,22 @@ class UNetPolicy:
     ) -> Conditioning:
         """Conditioning of one sample per prompt. Each text is encoded once, alone, and remembered.
 
-        An empty negative prompt means the unconditional embedding: zeros where the pipeline's configuration says
-        `force_zeros_for_empty_prompt`, else the encoding of "", as for diffusers' `negative_prompt=None`.
+        An empty negative prompt means the unconditional embedding: zeros where the pipeline's configuration
+        says `force_zeros_for_empty_prompt`, else the encoding of "", as for diffusers'
+        `negative_prompt=None`.
         """
         embeds, pooled = self._stack([self._encode(prompt) for prompt in prompts])
-        time_ids = torch.tensor([[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=self.device)
+        time_ids = torch.tensor(
+            [[height, width, 0, 0, height, width]], dtype=embeds.dtype, device=self.device
+        )
         time_ids = time_ids.expand(len(prompts), -1)
         if not guided:
             return Conditioning(embeds, pooled, time_ids)
         if negative_prompt == "" and self.pipeline.config.force_zeros_for_empty_prompt:
             return Conditioning(embeds, pooled, time_ids, torch.zeros_like(embeds), torch.zeros_like(pooled))
-        return Conditioning(embeds, pooled, time_ids, *self._stack([self._encode(negative_prompt)] * len(prompts)))
+        return Conditioning(
+            embeds, pooled, time_ids, *self._stack([self._encode(negative_prompt)] * len(prompts))
+        )
 
     def _encode(self, text: str) -> tuple[Tensor, Tensor]:
         if text not in self._encoded:
@@ -151,11 +159,13 @@ class UNetPolicy:
     ) -> flow.Latents:
         """The velocity eps_hat - x0_hat at RF latents of time t, after guidance; float32.
 
-        Guidance is v = v_uncond + guidance_scale (v_cond - v_uncond) on what the network predicts, both halves in
-        one batch; at scale 1 only the conditional half is computed.
+        Guidance is v = v_uncond + guidance_scale (v_cond - v_uncond) on what the network predicts, both
+        halves in one batch; at scale 1 only the conditional half is computed.
         """
         if guidance_scale <= 1:
-            prediction = self._predict(latents, t, conditioning.embeds, conditioning.pooled, conditioning.time_ids)
+            prediction = self._predict(
+                latents, t, conditioning.embeds, conditioning.pooled, conditioning.time_ids
+            )
         else:
             both = self._predict(torch.cat([latents, latents]), t, *conditioning.guided())
             unconditional, conditional = both.chunk(2)
@@ -178,8 +188,14 @@ class UNetPolicy:
         """Images in [0, 1], float32, of clean latents (time 0, where RF and VP coordinates agree)."""
         config = self.vae.config
         scaled = latents.to(self.vae.dtype) / config.scaling_factor
-        if getattr(config, "latents_mean", None) is not None and getattr(config, "latents_std", None) is not None:
-            mean, std = (torch.tensor(x).to(scaled).view(1, -1, 1, 1) for x in (config.latents_mean, config.latents_std))
+        if (
+            getattr(config, "latents_mean", None) is not None
+            and getattr(config, "latents_std", None) is not None
+        ):
+            mean, std = (
+                torch.tensor(x).to(scaled).view(1, -1, 1, 1)
+                for x in (config.latents_mean, config.latents_std)
+            )
             scaled = scaled * std + mean
         images = self.vae.decode(scaled, return_dict=False)[0].float()
         return (images / 2 + 0.5).clamp(0, 1)
@@ -200,9 +216,13 @@ class UNetPolicy:
         return self._live
 
     def load_adapter(self, checkpoint: Path, which: str = "ema") -> None:
-        """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed; replaces an earlier one."""
+        """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed; replaces an
+        earlier one.
+        """
         if self.lora_config is not None:
-            raise ValueError("a policy that is being tuned cannot load a second adapter: load the policy again")
+            raise ValueError(
+                "a policy that is being tuned cannot load a second adapter: load the policy again"
+            )
         config, tensors = lora.load(checkpoint, which)
         self.unload_adapter()
         self._merged = lora.merge(self.unet, config, tensors)
@@ -220,7 +240,9 @@ class UNetPolicy:
 
     @contextmanager
     def weights(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, the adapter holds `tensors` (the EMA, to evaluate it); afterwards what it held before, bit for bit."""
+        """Inside, the adapter holds `tensors` (the EMA, to evaluate it); afterwards what it held before, bit
+        for bit.
+        """
         with lora.swapped(self._live, tensors):
             yield
 

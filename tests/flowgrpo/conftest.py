@@ -43,7 +43,9 @@ def perturb(policy: Policy, size: float = 0.02, seed: int = 3) -> None:
             parameter += size * torch.randn(parameter.shape, generator=generator)
 
 
-def a_group(policy: Policy, prompt: str = "red hair", size: int = 6, window: range = range(3), **more: object) -> Rollout:
+def a_group(
+    policy: Policy, prompt: str = "red hair", size: int = 6, window: range = range(3), **more: object
+) -> Rollout:
     """A group with its transitions kept."""
     settings = {**SETTINGS, "window": window, "micro_batch_size": 4, **more}
     return sample_group(policy, prompt, seeds=range(size), **settings)  # type: ignore[arg-type]

@@ -71,7 +71,9 @@ def test_vp_and_rf_are_one_path(t: float, x0: float, eps: float) -> None:
 
 @given(t=times, x0=st.floats(-5, 5), eps=st.floats(-5, 5))
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
-def test_every_prediction_gives_the_velocity_eps_minus_x0(kind: flow.Prediction, t: float, x0: float, eps: float) -> None:
+def test_every_prediction_gives_the_velocity_eps_minus_x0(
+    kind: flow.Prediction, t: float, x0: float, eps: float
+) -> None:
     alpha, sigma = flow.vp_alpha_sigma(t)
     predicted = {"epsilon": eps, "v_prediction": alpha * eps - sigma * x0, "sample": x0}[kind]
     latents = torch.full((1, 1), (1 - t) * x0 + t * eps, dtype=torch.float64)

@@ -31,7 +31,9 @@ steps = st.tuples(st.floats(0.02, 1.0), st.floats(0.05, 0.95), st.floats(0.3, 3.
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(step=steps, seed=st.integers(0, 10))
-def test_a_replay_is_the_draw_bit_for_bit(dtype: torch.dtype, step: tuple[float, float, float], seed: int) -> None:
+def test_a_replay_is_the_draw_bit_for_bit(
+    dtype: torch.dtype, step: tuple[float, float, float], seed: int
+) -> None:
     t, s, noise_level = step
     latents, velocity = gaussian(*SHAPE, seed=seed, dtype=dtype), gaussian(*SHAPE, seed=seed + 1, dtype=dtype)
     std = exact_std(t, s, noise_level)
@@ -66,7 +68,9 @@ def test_noise_left_in_the_latents_has_the_std_that_the_time_says(step: tuple[fl
     x0 = torch.full((1, 20_000), 1.7)
     latents = (1 - t) * x0 + t * gaussian(1, 20_000)
     velocity = (latents - x0) / t
-    drawn = transition(latents, velocity, t, s, exact_std(t, s, noise_level), noise=gaussian(1, 20_000, seed=1))
+    drawn = transition(
+        latents, velocity, t, s, exact_std(t, s, noise_level), noise=gaussian(1, 20_000, seed=1)
+    )
     left = (drawn.next_latents - (1 - s) * x0) / s
     assert left.std().item() == pytest.approx(1, abs=0.02)
     assert left.mean().item() == pytest.approx(0, abs=0.04)
@@ -79,7 +83,9 @@ def test_noise_is_preserved_along_a_whole_grid() -> None:
     latents = (1 - times[0]) * x0 + times[0] * gaussian(1, 40_000)
     for step, (t, s) in enumerate(zip(times[:-2], times[1:-1], strict=True)):
         noise = gaussian(1, 40_000, seed=10 + step)
-        latents = transition(latents, (latents - x0) / t, t, s, exact_std(t, s, 1.0), noise=noise).next_latents
+        latents = transition(
+            latents, (latents - x0) / t, t, s, exact_std(t, s, 1.0), noise=noise
+        ).next_latents
         assert ((latents - (1 - s) * x0) / s).std().item() == pytest.approx(1, abs=0.012)
 
 
@@ -94,17 +100,23 @@ def test_noise_level_sqrt_2_is_ddim_with_eta_1(num_steps: int) -> None:
     times = schedule.grid(num_steps)
     latents, eps, noise = (gaussian(*SHAPE, seed=seed) for seed in range(3))
     for timestep, t, s in zip(ddim.timesteps[:-1], times[:-2], times[1:-1], strict=True):
-        theirs = ddim.step(eps, int(timestep), flow.to_vp(latents, t), eta=1.0, variance_noise=noise).prev_sample
+        theirs = ddim.step(
+            eps, int(timestep), flow.to_vp(latents, t), eta=1.0, variance_noise=noise
+        ).prev_sample
         velocity = flow.velocity_from(eps, latents, t, "epsilon")
         ours = transition(latents, velocity, t, s, exact_std(t, s, math.sqrt(2)), noise=noise)
         torch.testing.assert_close(flow.to_vp(ours.next_latents, s), theirs, rtol=1e-5, atol=2e-5)
         variance = ddim._get_variance(int(timestep), int(timestep) - 1000 // num_steps)
-        assert exact_std(t, s, math.sqrt(2)) * flow.vp_scale(s) == pytest.approx(float(variance**0.5), rel=1e-5)
+        assert exact_std(t, s, math.sqrt(2)) * flow.vp_scale(s) == pytest.approx(
+            float(variance**0.5), rel=1e-5
+        )
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
-def test_a_deterministic_step_is_the_step_of_euler_discrete(prediction: flow.Prediction, spacing: str) -> None:
+def test_a_deterministic_step_is_the_step_of_euler_discrete(
+    prediction: flow.Prediction, spacing: str
+) -> None:
     scheduler: EulerDiscreteScheduler = tiny_scheduler(prediction, spacing)
     _, schedule = read_schedule(scheduler)
     scheduler.set_timesteps(10)

@@ -47,7 +47,13 @@ def test_the_deterministic_sampler_is_the_pipeline_with_its_own_euler(
 ) -> None:
     folder = tiny_sdxl(tmp_path / "p", seed=2, prediction_type=prediction_type, spacing=spacing)
     ours = sample_group(
-        load_policy(folder), "red hair", seeds=SEEDS, num_steps=8, guidance_scale=guidance_scale, width=32, height=48
+        load_policy(folder),
+        "red hair",
+        seeds=SEEDS,
+        num_steps=8,
+        guidance_scale=guidance_scale,
+        width=32,
+        height=48,
     )
     theirs = by_diffusers(
         diffusers_pipeline(folder), num_inference_steps=8, guidance_scale=guidance_scale, width=32, height=48
@@ -59,7 +65,9 @@ def test_the_deterministic_sampler_is_the_pipeline_with_its_own_euler(
 def test_the_deterministic_sampler_is_the_pipeline_with_ddim_at_eta_0(tmp_path: Path, num_steps: int) -> None:
     folder = tiny_sdxl(tmp_path / "p")
     pipeline = diffusers_pipeline(folder)
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=True)
+    pipeline.scheduler = DDIMScheduler.from_config(
+        pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=True
+    )
     pipeline.save_pretrained(tmp_path / "ddim")
     ours = sample_group(
         load_policy(tmp_path / "ddim"), "red hair", seeds=SEEDS, num_steps=num_steps, guidance_scale=3.0,
@@ -102,7 +110,9 @@ def test_one_velocity_is_the_pipelines_prediction_and_the_reference_ignores_the_
         },
     ).sample
     unconditional, conditional = both.chunk(2)
-    expected = flow.velocity_from(unconditional + guidance_scale * (conditional - unconditional), latents, t, "epsilon")
+    expected = flow.velocity_from(
+        unconditional + guidance_scale * (conditional - unconditional), latents, t, "epsilon"
+    )
     told = tuned.encode(["red hair"] * 2, guided=guidance_scale > 1, width=16, height=16)
     with torch.no_grad():
         with tuned.reference():
@@ -127,7 +137,9 @@ def test_the_reference_is_the_base_bit_for_bit(tiny_folder: Path, tuned: Policy)
 
 
 def test_only_the_adapter_learns(tuned: Policy) -> None:
-    trainable = {name.replace(".default.", ".") for name, p in tuned.unet.named_parameters() if p.requires_grad}
+    trainable = {
+        name.replace(".default.", ".") for name, p in tuned.unet.named_parameters() if p.requires_grad
+    }
     assert trainable == set(tuned.trainable_parameters())
     for module in (tuned.vae, tuned.pipeline.text_encoder, tuned.pipeline.text_encoder_2):
         assert not any(parameter.requires_grad for parameter in module.parameters())

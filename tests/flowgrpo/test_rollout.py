@@ -104,7 +104,9 @@ def test_a_runs_window_and_noise_follow_from_its_counters() -> None:
     assert group_seeds(7, 1, 2, 4) != group_seeds(7, 2, 2, 4)
 
 
-def test_a_broken_sample_is_told_and_leaves_the_others_alone(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_sample_is_told_and_leaves_the_others_alone(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good, velocity = a_group(policy), policy.velocity
 
     def overflowing(latents: torch.Tensor, *rest: object) -> torch.Tensor:
@@ -132,7 +134,9 @@ def test_a_broken_sample_is_told_and_leaves_the_others_alone(policy: Policy, mon
         ({"micro_batch_size": 0}, "micro_batch_size must be at least 1"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_sentence(policy: Policy, change: dict[str, object], sentence: str) -> None:
+def test_what_does_not_fit_is_refused_with_a_sentence(
+    policy: Policy, change: dict[str, object], sentence: str
+) -> None:
     settings = {"seeds": [1, 2], **SETTINGS, **change}
     with pytest.raises(ValueError, match=sentence):
         sample_group(policy, "red hair", **settings)  # type: ignore[arg-type]

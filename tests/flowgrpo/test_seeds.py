@@ -40,7 +40,9 @@ def test_no_two_members_of_a_run_share_a_seed() -> None:
 
 
 @given(num_steps=st.integers(2, 60), size=st.integers(1, 59), key=counters)
-def test_a_window_starts_early_and_leaves_out_the_last_step(num_steps: int, size: int, key: list[int]) -> None:
+def test_a_window_starts_early_and_leaves_out_the_last_step(
+    num_steps: int, size: int, key: list[int]
+) -> None:
     if size > num_steps - 1:
         with pytest.raises(ValueError, match="a window of"):
             early_window(num_steps, size, *key)

@@ -1,8 +1,8 @@
 """Small components of our own: a view (plain data) and a template each.
 
-Templates are Jinja with autoescape on, rendered here; they reach the page as the value of a `gr.HTML`. People's
-words never pass through Gradio's Handlebars templates: their output is pasted into a JavaScript template
-literal, so a prompt that says `${...}` would run.
+Templates are Jinja with autoescape on, rendered here; they reach the page as the value of a `gr.HTML`.
+People's words never pass through Gradio's Handlebars templates: their output is pasted into a JavaScript
+template literal, so a prompt that says `${...}` would run.
 """
 
 from __future__ import annotations
