@@ -44,7 +44,7 @@ def perturb(policy: Policy, size: float = 0.02, seed: int = 3) -> None:
 
 
 def a_group(
-    policy: Policy, prompt: str = "red hair", size: int = 6, window: range = range(3), **more: object
+    policy: Policy, prompt: str = "red hair", size: int = 6, window: range = range(2), **more: object
 ) -> Rollout:
     """A group with its transitions kept."""
     settings = {**SETTINGS, "window": window, "micro_batch_size": 4, **more}

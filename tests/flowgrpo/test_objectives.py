@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from flowgrpo.kernels import exact_std, transition
+from flowgrpo.objectives import clip_range, grpo_loss, velocity_kl
+
+ADVANTAGES = torch.tensor([2.0, -1.0, 0.0])
+
+
+def test_at_ratio_one_the_gradient_is_minus_the_advantage() -> None:
+    log_prob = torch.tensor([-1.0, -2.0, -3.0], requires_grad=True)
+    terms = grpo_loss(log_prob, log_prob.detach(), ADVANTAGES, 1e-4)
+    assert terms.ratio.eq(1).all()
+    assert not terms.is_clipped.any()
+    (gradient,) = torch.autograd.grad(terms.loss.sum(), log_prob)
+    torch.testing.assert_close(gradient, -ADVANTAGES)
+
+
+@pytest.mark.parametrize(("advantage", "moved", "clipped"), [(1.0, 0.1, True), (1.0, -0.1, False), (-1.0, -0.1, True), (-1.0, 0.1, False)])
+def test_beyond_the_clip_only_the_improving_side_stops(advantage: float, moved: float, clipped: bool) -> None:
+    log_prob = torch.tensor([moved], requires_grad=True)
+    terms = grpo_loss(log_prob, torch.zeros(1), torch.tensor([advantage]), 0.05)
+    assert terms.is_clipped.tolist() == [clipped]
+    (gradient,) = torch.autograd.grad(terms.loss.sum(), log_prob)
+    assert gradient.item() == pytest.approx(0 if clipped else -advantage * math.exp(moved))
+
+
+def test_the_clip_is_counted_in_nats_whatever_the_size() -> None:
+    """At the edge of the clip the whole transition's density has moved by the nats asked for."""
+    for num_elements in (128, 1024, 65_536):
+        assert math.log1p(clip_range(2.0, num_elements)) * num_elements == pytest.approx(2.0, rel=0.02)
+
+
+def test_kl_is_zero_for_equal_velocities_and_follows_the_policy() -> None:
+    velocity = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    reference = velocity.detach().clone()
+    assert velocity_kl(velocity, reference).eq(0).all()
+    (gradient,) = torch.autograd.grad(velocity_kl(velocity, reference + 1).sum(), velocity)
+    assert gradient.abs().min() > 0
+
+
+def test_kl_is_the_true_one_but_for_a_factor_of_the_step() -> None:
+    latents, one, other = (torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    t, s = 0.7, 0.5
+    std = exact_std(t, s, 1.0)
+    means = [transition(latents, velocity, t, s, std, noise=latents).mean for velocity in (one, other)]
+    normals = [torch.distributions.Normal(mean, std) for mean in means]
+    true = torch.distributions.kl_divergence(*normals).flatten(1).mean(1)
+    slope = -t * (1 - s) + (1 - t) * math.sqrt(s**2 - std**2)
+    torch.testing.assert_close(velocity_kl(one, other) * slope**2 / (2 * std**2), true)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from flowgrpo.advantages import Advantages, combine
+from flowgrpo.config import LoraConfig, UpdateConfig
+from flowgrpo.policies import Policy
+from flowgrpo.rollout import Progress, Rollout
+from flowgrpo.update import Learner, UpdateMetrics, update
+from tests.flowgrpo.conftest import a_group, perturb, same, state_of
+
+
+def judged(rollouts: Sequence[Rollout], seed: int = 0) -> Advantages:
+    generator = torch.Generator().manual_seed(seed)
+    return combine({"r": torch.rand(len(rollouts), 6, generator=generator)}, {"r": 1.0}, {"r": 0.3})
+
+
+def run(learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages) -> list[UpdateMetrics]:
+    return [event for event in update(learner, rollouts, advantages) if isinstance(event, UpdateMetrics)]
+
+
+def gradients(learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages) -> dict[str, torch.Tensor]:
+    """What an update would step on, caught at the last moment before the step."""
+    events = update(learner, rollouts, advantages)
+    for event in events:
+        if isinstance(event, Progress) and event.done == event.total:
+            break
+    found = {name: p.grad.clone() for name, p in learner.parameters.items() if p.grad is not None}
+    events.close()  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture
+def fresh(policy: Policy) -> Policy:
+    policy.attach_lora(LoraConfig(rank=4, alpha=8.0), seed=1)
+    return policy
+
+
+def test_the_first_step_sees_ratio_one_and_no_kl(fresh: Policy) -> None:
+    (metrics,) = run(learner := Learner(fresh, UpdateConfig()), [rollout := a_group(fresh)], judged([rollout]))
+    assert metrics.ratio_error == 0
+    assert metrics.ratio_mean == 1
+    assert metrics.clip_fraction == 0
+    assert metrics.kl == 0
+    assert metrics.grad_norm > 0
+    assert metrics.num_samples == 6
+    assert (learner.update, learner.skipped, metrics.update, metrics.is_skipped) == (1, 0, 1, False)
+    assert all(math.isfinite(value) for value in metrics.as_metrics().values())
+
+
+def test_later_steps_on_one_rollout_move_the_ratio_and_can_be_clipped(fresh: Policy) -> None:
+    config = UpdateConfig(updates_per_rollout=3, clip_nats=0.01, learning_rate=1e-2)
+    rollout = a_group(fresh)
+    first, second, third = run(Learner(fresh, config), [rollout], judged([rollout]))
+    assert first.ratio_error == 0
+    assert first.ratio_mean == 1
+    assert second.ratio_mean != 1
+    assert third.clip_fraction > 0
+
+
+def test_every_lora_tensor_gets_gradient(fresh: Policy) -> None:
+    learner, rollout = Learner(fresh, UpdateConfig()), a_group(fresh, guidance_scale=2.0)
+    at_first = gradients(learner, [rollout], judged([rollout]))
+    assert all((grad != 0).any() for name, grad in at_first.items() if "lora_B" in name)
+    assert at_first.keys() == learner.parameters.keys()
+    run(learner, [rollout], judged([rollout]))
+    afterwards = gradients(learner, [rollout], judged([rollout]))
+    assert all((grad != 0).any() for grad in afterwards.values())
+
+
+def test_every_lora_tensor_changes_within_two_updates(fresh: Policy) -> None:
+    before, learner, rollout = state_of(fresh), Learner(fresh, UpdateConfig()), a_group(fresh)
+    for _ in range(2):
+        run(learner, [rollout], judged([rollout]))
+    assert not any(torch.equal(before[name], tensor) for name, tensor in state_of(fresh).items())
+
+
+def test_accumulation_is_one_large_batch(tuned: Policy) -> None:
+    parts = [a_group(tuned, micro_batch_size=2), a_group(tuned, "blue hair", micro_batch_size=2)]
+    whole = [a_group(tuned, micro_batch_size=6), a_group(tuned, "blue hair", micro_batch_size=6)]
+    learner, advantages = Learner(tuned, UpdateConfig(kl_weight=0.1)), judged(parts)
+    one, other = gradients(learner, parts, advantages), gradients(learner, whole, advantages)
+    scale = max(grad.abs().max().item() for grad in one.values())
+    for name, grad in one.items():
+        torch.testing.assert_close(grad, other[name], rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_the_gradient_is_that_of_the_mean_over_samples_and_steps(tuned: Policy) -> None:
+    """One group twice gives the gradient of one group once."""
+    rollout = a_group(tuned)
+    advantages = judged([rollout])
+    double = Advantages(
+        advantages.values.repeat(2, 1), advantages.is_counted.repeat(2, 1), advantages.dead_groups.repeat(2)
+    )
+    learner = Learner(tuned, UpdateConfig())
+    once, twice = gradients(learner, [rollout], advantages), gradients(learner, [rollout, rollout], double)
+    for name, grad in once.items():
+        torch.testing.assert_close(grad, twice[name], rtol=1e-4, atol=1e-9)
+
+
+def test_a_dead_group_changes_nothing(tuned: Policy) -> None:
+    live, dead = a_group(tuned), a_group(tuned, "blue hair")
+    rewards = torch.stack([torch.arange(6.0), torch.full((6,), 2.0)])
+    learner = Learner(tuned, UpdateConfig())
+    both = gradients(learner, [live, dead], combine({"r": rewards}, {"r": 1.0}, {"r": 1.0}))
+    alone = gradients(learner, [live], combine({"r": rewards[:1]}, {"r": 1.0}, {"r": 1.0}))
+    assert same(both, alone)
+
+
+@pytest.mark.parametrize("value", [0.5, float("nan")])
+def test_without_anything_to_learn_no_weight_and_no_moment_moves(tuned: Policy, value: float) -> None:
+    learner, rollout = Learner(tuned, UpdateConfig(weight_decay=0.5)), a_group(tuned)
+    run(learner, [rollout], judged([rollout]))
+    before, moments, ema = state_of(tuned), learner.optimizer_tensors(), dict(learner.ema)
+    moments, ema = ({k: v.clone() for k, v in tensors.items()} for tensors in (moments, ema))
+    nothing = combine({"r": torch.full((1, 6), value)}, {"r": 1.0}, {"r": 1.0})
+    (metrics,) = run(learner, [rollout], nothing)
+    assert metrics.num_samples == 0
+    assert same(before, state_of(tuned))
+    assert same(moments, learner.optimizer_tensors())
+    assert same(ema, learner.ema)
+
+
+def test_a_sample_without_score_changes_nothing(tuned: Policy) -> None:
+    """Its log_probs and its KL are left out; the micro-batch it sits in stays, so that replay stays exact."""
+    rollout = a_group(tuned, micro_batch_size=6)
+    rewards = torch.arange(6.0)[None]
+    rewards[0, 2] = float("nan")
+    advantages = combine({"r": rewards}, {"r": 1.0}, {"r": 1.0})
+    learner = Learner(tuned, UpdateConfig(kl_weight=0.1))
+    with_it = gradients(learner, [rollout], advantages)
+    for stored in rollout.transitions:
+        stored.next_latents[2] += 5.0  # whatever it did
+    assert same(with_it, gradients(learner, [rollout], advantages))
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_skips_the_step_and_is_counted(tuned: Policy, poison: float) -> None:
+    learner, rollout = Learner(tuned, UpdateConfig()), a_group(tuned)
+    run(learner, [rollout], judged([rollout]))
+    before, moments = state_of(tuned), {k: v.clone() for k, v in learner.optimizer_tensors().items()}
+    rollout.transitions[0].next_latents[1] = poison
+    (metrics,) = run(learner, [rollout], judged([rollout]))
+    assert metrics.is_skipped
+    assert learner.skipped == 1
+    assert same(before, state_of(tuned))
+    assert same(moments, learner.optimizer_tensors())
+    (healthy,) = run(learner, [a_group(tuned)], judged([rollout]))
+    assert not healthy.is_skipped
+
+
+def test_kl_pulls_a_perturbed_policy_back_to_the_reference(fresh: Policy) -> None:
+    perturb(fresh, 0.1)
+    learner, rollout = Learner(fresh, UpdateConfig(kl_weight=100.0, learning_rate=3e-3)), a_group(fresh)
+    even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
+    kls = [run(learner, [rollout], even)[0].kl for _ in range(6)]
+    assert kls[0] > 0
+    assert kls[-1] < 0.8 * kls[0]
+
+
+def test_without_kl_weight_the_reference_is_not_asked(fresh: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fresh, "reference", None)
+    rollout = a_group(fresh)
+    (metrics,) = run(Learner(fresh, UpdateConfig(kl_weight=0)), [rollout], judged([rollout]))
+    assert metrics.kl == 0
+
+
+def test_zero_advantages_give_no_policy_gradient(fresh: Policy) -> None:
+    rollout = a_group(fresh)
+    even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
+    assert all((grad == 0).all() for grad in gradients(Learner(fresh, UpdateConfig()), [rollout], even).values())
+
+
+def test_the_average_follows_and_warms_up(fresh: Policy) -> None:
+    learner, rollout = Learner(fresh, UpdateConfig(ema_decay=0.9)), a_group(fresh)
+    start = state_of(fresh)
+    run(learner, [rollout], judged([rollout]))
+    decay = 2 / 11
+    for name, tensor in learner.ema.items():
+        torch.testing.assert_close(tensor, decay * start[name] + (1 - decay) * state_of(fresh)[name])
+        assert tensor.data_ptr() != learner.parameters[name].data_ptr()
+
+
+def test_stopping_in_the_middle_leaves_the_weights_of_the_last_step(fresh: Policy) -> None:
+    learner, rollout, before = Learner(fresh, UpdateConfig()), a_group(fresh), state_of(fresh)
+    gradients(learner, [rollout], judged([rollout]))
+    assert same(before, state_of(fresh))
+    assert learner.update == 0
+
+
+def test_an_update_follows_from_its_seeds(tiny_folder: object, fresh: Policy) -> None:
+    before, results = state_of(fresh), []
+    for _ in range(2):
+        with torch.no_grad():
+            for name, parameter in fresh.trainable_parameters().items():
+                parameter.copy_(before[name])
+        learner, rollout = Learner(fresh, UpdateConfig()), a_group(fresh)
+        run(learner, [rollout], judged([rollout]))
+        results.append(state_of(fresh))
+    assert same(*results)
+
+
+def test_what_does_not_belong_together_is_refused(fresh: Policy, policy: Policy) -> None:
+    rollout = a_group(fresh)
+    with pytest.raises(ValueError, match="expected one rollout per group, got 2 for 1 groups"):
+        run(Learner(fresh, UpdateConfig()), [rollout, rollout], judged([rollout]))
+
+
+def test_a_policy_without_adapter_cannot_learn(policy: Policy) -> None:
+    with pytest.raises(ValueError, match="attach a LoRA first"):
+        Learner(policy, UpdateConfig())
