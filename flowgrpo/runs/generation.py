@@ -14,6 +14,7 @@ from flowgrpo.policies import Policy
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout, denoise
+from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.pictures import Pixels, png_bytes, read_png
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import blobs, checkpoints, groups
@@ -82,6 +83,7 @@ class Painter:
             for index, image in zip(indices, rollout.images_uint8.cpu(), strict=True):
                 pixels[index] = image
                 stored[index] = store_image(self.db, group, index, image, config, model)
+            failpoint("worker.drawn")
         order = range(len(group.seeds))
         return [stored[i] for i in order], [pixels[i] for i in order]
 

@@ -99,6 +99,7 @@ class WorkerKeeper:
 
     def _bury(self, code: int) -> None:
         """Notes the death, ends its children, and puts off the next start when it died of starting."""
+        self._close_pipe()
         self._worker = None
         process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
         lived = time.monotonic() - self._started_at
@@ -124,9 +125,7 @@ class WorkerKeeper:
         """Ends the worker between two steps, or by force; what it had in work is queued again."""
         if self._worker is None:
             return
-        assert self._worker.stdin is not None
-        with suppress(BrokenPipeError):
-            self._worker.stdin.close()
+        self._close_pipe()
         try:
             self._worker.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -135,6 +134,12 @@ class WorkerKeeper:
         self._worker = None
         process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
         self._recover()
+
+    def _close_pipe(self) -> None:
+        assert self._worker is not None
+        assert self._worker.stdin is not None
+        with suppress(BrokenPipeError):
+            self._worker.stdin.close()
 
     @property
     def pid(self) -> int | None:

@@ -20,7 +20,6 @@ from typing import BinaryIO, get_args
 from flowgrpo.rewards.stack import EMBEDDED, load_stack
 from flowgrpo.runs import layout
 from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
-from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
@@ -125,7 +124,6 @@ class Worker:
             if runs.active_runs(self.db, host_name()):
                 groups.set_phase(self.db, group.id, "waiting for the run's turn to end")
             with self.turns.turn():
-                failpoint("worker.turn")
                 self.painter.paint(group)
         except CanceledError:
             _log.info("group %s was canceled", group.id)
