@@ -127,8 +127,10 @@ def build_clip(build: Build) -> Iterator[Progress]:
 
 
 def build_quality(build: Build) -> Iterator[Progress]:
-    """Fits the technical-quality head on graded degradations."""
-    quality.train_quality(build.train, build.out / "quality")
+    """Fits the technical-quality head on graded damage and on the pipeline's own ladder from good to mush."""
+    images = generate(build, pipeline.load(build.out / "pipeline"), "verifier").images
+    rungs = ((images + 1) * 127.5).round().byte().split(GENERATED_PER_SETTING)
+    quality.train_quality(build.train, build.out / "quality", ladder=rungs)
     yield Progress("quality", 1, 1, {}, 0.0)
 
 

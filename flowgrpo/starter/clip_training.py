@@ -70,7 +70,8 @@ def train(folder: Path, data: Portraits, plan: Plan, state_path: Path) -> Iterat
         slots = rng.sample(v.SLOTS, SWAPS)
         sets = [[a, *(swapped(a, slot, rng) for slot in slots)] for a in rows]
         drawn = [[caption(a, random.Random(rng.random())) for a in variants] for variants in sets]
-        return tokenize([text for variants in drawn for text in variants])
+        tokens: Tensor = tokenize([text for variants in drawn for text in variants])
+        return tokens
 
     def loss(step: int, g: Generator) -> dict[str, Tensor]:
         index = torch.randint(len(data), (BATCH,), generator=g)

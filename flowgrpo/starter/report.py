@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from torch import Tensor, nn
 
+from flowgrpo.evaluation import kernel_distance
 from flowgrpo.starter import vocabulary as v
 from flowgrpo.starter.clip_training import swap_accuracy
 from flowgrpo.starter.dataset import Portraits, labels_of

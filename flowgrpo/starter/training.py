@@ -78,13 +78,12 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, plan: Plan, state_path: 
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(plan, step)
         generator = torch.Generator().manual_seed(plan.seed * 1_000_003 + step)
-        torch.manual_seed(
-            plan.seed * 1_000_003 + step
-        )  # for layers that draw by themselves (the VAE's posterior)
+        # for layers that draw by themselves (the VAE's posterior)
+        torch.manual_seed(plan.seed * 1_000_003 + step)
         terms = loss(step, generator)
         total = torch.stack([t for k, t in terms.items() if not k.startswith("_")]).sum()
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1

@@ -54,7 +54,7 @@ class _Mix(nn.Module):
         self.up, self.down = nn.Conv2d(width, 2 * width, 1), nn.Conv2d(2 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.down(F.gelu(self.up(self.norm(self.spatial(x)))))
+        y: Tensor = self.down(F.gelu(self.up(self.norm(self.spatial(x)))))
         return x + y
 
 
