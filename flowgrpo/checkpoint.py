@@ -25,7 +25,8 @@ from flowgrpo.manifest import DamagedCheckpointError, newest_valid, remove_lefto
 from flowgrpo.update import Learner
 
 __all__ = [
-    "DamagedCheckpointError", "load_checkpoint", "newest_valid", "remove_leftovers", "save_checkpoint", "verify",
+    "DamagedCheckpointError", "load_checkpoint", "newest_valid",
+    "remove_leftovers", "save_checkpoint", "verify",
 ]  # fmt: skip
 
 OPTIMIZER_FILE = "optimizer.safetensors"
@@ -54,7 +55,7 @@ def save_checkpoint(
             return manifest.sha256_of(folder / manifest.MANIFEST)
         except DamagedCheckpointError:
             pass  # written again below
-    adapters = {"raw": dict(learner.parameters), "ema": learner.ema}
+    adapters: dict[str, dict[str, Tensor]] = {"raw": dict(learner.parameters), "ema": learner.ema}
     optimizer = learner.optimizer_tensors()
     _refuse_non_finite({**adapters["raw"], **{f"ema of {k}": v for k, v in learner.ema.items()}, **optimizer})
     assert learner.policy.lora_config is not None
@@ -95,7 +96,8 @@ def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise ValueError(
-                f"{name} holds numbers that are not finite, so no checkpoint was made: go back to the last one"
+                f"{name} holds numbers that are not finite, so no checkpoint was made: "
+                "go back to the last one"
             )
 
 

@@ -117,7 +117,7 @@ class VPSchedule:
         return [float(timestep) for timestep in timesteps]
 
     def time(self, timestep: float) -> float:
-        """RF time of a training timestep; sigma / alpha is linear between two of them, as in EulerDiscrete."""
+        """RF time of a training timestep; sigma / alpha is linear in between, as in EulerDiscrete."""
         ratio = float(np.interp(timestep, np.arange(len(self.noise_ratios)), self.noise_ratios))
         return ratio / (1 + ratio)
 
@@ -129,7 +129,7 @@ class VPSchedule:
         return round(timestep, 6)
 
     def grid(self, num_steps: int) -> tuple[float, ...]:
-        """`num_steps + 1` decreasing RF times; the last is 0. The first is near 0.936 for SD's betas, not 1."""
+        """`num_steps + 1` decreasing RF times; the last is 0, the first for SD's betas 0.936, not 1."""
         return (*(self.time(timestep) for timestep in self.timesteps(num_steps)), 0.0)
 
     def start_scale(self, t: float) -> float:

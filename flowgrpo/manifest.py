@@ -62,7 +62,8 @@ def verify(folder: Path) -> dict[str, Any]:
             raise DamagedCheckpointError(f"{folder.name}: {name} is missing; use an older checkpoint")
         if path.stat().st_size != expected["size"]:
             raise DamagedCheckpointError(
-                f"{folder.name}: {name} has {path.stat().st_size} bytes instead of {expected['size']}; use an older checkpoint"
+                f"{folder.name}: {name} has {path.stat().st_size} bytes instead of {expected['size']}; "
+                "use an older checkpoint"
             )
         if sha256_of(path) != expected["sha256"]:
             raise DamagedCheckpointError(

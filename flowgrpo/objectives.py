@@ -31,7 +31,7 @@ class PolicyLoss:
 
 
 def clip_range(clip_nats: float, num_elements: int) -> float:
-    """Half-width of the ratio's clip that lets a transition of `num_elements` move by about `clip_nats` nats."""
+    """Half-width of the ratio's clip: a transition of `num_elements` may move by about `clip_nats` nats."""
     return clip_nats / num_elements
 
 

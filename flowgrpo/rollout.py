@@ -7,7 +7,7 @@ noise follows from counters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Required, TypedDict, Unpack
@@ -128,7 +128,7 @@ class Sampler:
 @torch.no_grad()
 def denoise(
     policy: UNetPolicy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Samples one image per (prompt, seed); yields a Progress after each network call.
 
     Raises ValueError for counts, sizes, steps or windows that do not fit.

@@ -25,7 +25,7 @@ def noise(shape: Sequence[int], *counters: int) -> Tensor:
 
 
 def initial_latents(seed: int, shape: Sequence[int]) -> Tensor:
-    """Unit Gaussian noise of one image: what a diffusers pipeline draws from a CPU generator with this seed."""
+    """Unit Gaussian noise of one image: what diffusers draws from a CPU generator with this seed."""
     return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(seed))
 
 

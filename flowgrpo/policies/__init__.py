@@ -1,4 +1,4 @@
-"""How a family of models is driven. `load_policy` looks at what a folder or hub id is and picks the driver."""
+"""How a family of models is driven. `load_policy` looks at what a source is and picks the driver."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ class UNetPolicy:
                 for x in (config.latents_mean, config.latents_std)
             )
             scaled = scaled * std + mean
-        images = self.vae.decode(scaled, return_dict=False)[0].float()
+        images: Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
         return (images / 2 + 0.5).clamp(0, 1)
 
     # Adapters
@@ -253,8 +253,8 @@ def read_schedule(scheduler: object) -> tuple[flow.Prediction, flow.VPSchedule]:
     prediction = config.get("prediction_type", "epsilon")
     if prediction not in PREDICTIONS or not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(
-            f"{type(scheduler).__name__} with prediction_type {prediction!r} is no variance-preserving schedule; "
-            f"expected one that predicts {', '.join(PREDICTIONS)}"
+            f"{type(scheduler).__name__} with prediction_type {prediction!r} is no variance-preserving "
+            f"schedule; expected one that predicts {', '.join(PREDICTIONS)}"
         )
     spacing = config.get("timestep_spacing", "leading")
     starts_at_sigma = type(scheduler).__name__ == "EulerDiscreteScheduler" and spacing != "leading"

@@ -49,7 +49,7 @@ def new_folder(folder: Path) -> Path:
     return folder
 
 
-def build(folder: Path) -> tuple[nn.Module, open_clip.tokenizer.HFTokenizer]:
+def build(folder: Path) -> tuple[open_clip.CLIP, open_clip.tokenizer.HFTokenizer]:
     """A CLIP with random weights for a folder of `new_folder`, and its tokenizer."""
     model = open_clip.create_model(f"local-dir:{folder}", load_weights=False)
     return model, open_clip.get_tokenizer(f"local-dir:{folder}")

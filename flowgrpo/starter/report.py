@@ -113,7 +113,7 @@ def kid(one: Tensor, other: Tensor) -> Figures:
         one, other: images in [-1, 1], `(sample, 3, 64, 64)`.
     """
     features = [statistics(taps_of(((x + 1) * 127.5).round().byte(), smooth=True)) for x in (one, other)]
-    value, low, high = kernel_distance(*features)
+    value, low, high = kernel_distance(features[0], features[1])
     return {
         "value": round(value, 5),
         "low": round(low, 5),

@@ -40,7 +40,7 @@ def perturb(policy: Policy, size: float = 0.02, seed: int = 3) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.trainable_parameters().values():
-            parameter += size * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=size)
 
 
 def a_group(

@@ -63,8 +63,8 @@ def test_the_same_seeds_give_the_same_group_and_other_seeds_another(policy: Poli
 
 
 def test_a_sample_does_not_depend_on_its_neighbours(policy: Policy) -> None:
-    group = sample_group(policy, "red hair", seeds=[3, 4, 5], window=range(2), **SETTINGS)
-    alone = sample_group(policy, "red hair", seeds=[4], window=range(2), **SETTINGS)
+    group = sample_group(policy, "red hair", seeds=[3, 4, 5], **(SETTINGS | {"window": range(2)}))
+    alone = sample_group(policy, "red hair", seeds=[4], **(SETTINGS | {"window": range(2)}))
     torch.testing.assert_close(group.latents[1:2], alone.latents, rtol=1e-5, atol=1e-4)
 
 
@@ -81,7 +81,7 @@ def test_images_are_what_eight_bits_hold(policy: Policy) -> None:
 
 
 def test_progress_counts_network_calls_and_ends_with_the_rollout(policy: Policy) -> None:
-    seen = list(denoise(policy, ["red hair"] * 6, seeds=range(6), micro_batch_size=4, **SETTINGS))
+    seen = list(denoise(policy, ["red hair"] * 6, seeds=range(6), **(SETTINGS | {"micro_batch_size": 4})))
     assert [(progress.done, progress.total) for progress in seen] == [(done, 8) for done in range(1, 9)]
     assert [progress.rollout is None for progress in seen] == [True] * 7 + [False]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -13,6 +15,7 @@ from flowgrpo.manifest import sha256_of
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.dispatcher import Dispatcher
 from flowgrpo.runs.process import RUN_MARK, marked
+from flowgrpo.runs.train import main as trainer_main
 from flowgrpo.runs.train import run_attempt
 from flowgrpo.runs.worker import WEIGHTS
 from storage import runs
@@ -27,7 +30,7 @@ SAMPLING: dict[str, Any] = {"num_steps": 2, "guidance_scale": 1.0, "width": 64, 
 """The cheapest group that has everything."""
 
 
-def wait_for(condition: Callable[[], T], *, seconds: float = 60.0, what: str = "the condition") -> T:
+def wait_for(condition: Callable[[], T | None], *, seconds: float = 60.0, what: str = "the condition") -> T:
     """Returns the first true value of `condition`; fails the test when there is none in time."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -97,3 +100,30 @@ def adapter_hashes(db: Database, run: Run, update: int) -> dict[str, str]:
     """SHA-256 of all that learns, in the checkpoint of an update."""
     folder = layout.checkpoints_folder(db.home, run.id) / f"{update:06d}"
     return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def trainer_process(db: Database, run: Run, **environment: str) -> int:
+    """One attempt in a process of its own; returns its exit code, negative for a signal.
+
+    The process is forked from a server that has torch loaded already, which saves seconds each time.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["flowgrpo.runs.train"])
+    arguments = ["--home", str(db.home), "--device", "cpu", run.id, str(run.attempt)]
+    trainer = server.Process(target=_trainer_main, args=(arguments, environment))
+    trainer.start()
+    trainer.join()
+    assert trainer.exitcode is not None
+    return trainer.exitcode
+
+
+def _trainer_main(arguments: list[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    sys.exit(trainer_main(arguments))
+
+
+def fail_and_begin_again(db: Database, run: Run) -> Run:
+    """What shim, person and dispatcher do after a trainer has died."""
+    runs.move(db, run.id, to="failed", from_states=("running",))
+    runs.resume_run(db, run.id)
+    return begin(db, run)

@@ -16,7 +16,7 @@ from tests.runs.helpers import MakeDispatcher, assert_all_gone, state_of, wait_f
 
 def _pid(db: Database, run: Run, name: str) -> int:
     path = layout.run_folder(db.home, run.id) / name
-    return int(wait_for(lambda: path.exists() and path.read_text(), what=f"the file {name}"))
+    return int(wait_for(lambda: path.read_text() if path.exists() else None, what=f"the file {name}"))
 
 
 def _wait_for_state(db: Database, run: Run, *states: str) -> Run:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import app
@@ -32,7 +33,7 @@ def test_a_taken_port_is_named() -> None:
 
 
 def test_a_base_that_is_no_diffusers_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(app.typer.Exit):
+    with pytest.raises(typer.Exit):
         app._open(tmp_path / "home", tmp_path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,11 +84,16 @@ def test_any_text_in_the_seed_field_is_read_or_refused(text: str) -> None:
     try:
         assert len(forms.parse_seeds(text, 4)) == 4
     except Refused as refused:
-        assert str(refused).endswith((".", "?"))
+        assert str(refused).endswith((".", "?"))  # noqa: PT017 - either outcome is right, and is judged
 
 
-def run_form(**typed: object) -> RunForm:
-    return RunForm(**{"prompts": "portrait, smile\nportrait, buns", "weights": {"verifier": 1}, **typed})
+def run_form(**typed: Any) -> RunForm:
+    fields: dict[str, Any] = {
+        "prompts": "portrait, smile\nportrait, buns",
+        "weights": {"verifier": 1},
+        **typed,
+    }
+    return RunForm(**fields)
 
 
 def test_a_run_form_becomes_a_config() -> None:
