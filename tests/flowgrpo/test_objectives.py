@@ -20,7 +20,10 @@ def test_at_ratio_one_the_gradient_is_minus_the_advantage() -> None:
     torch.testing.assert_close(gradient, -ADVANTAGES)
 
 
-@pytest.mark.parametrize(("advantage", "moved", "clipped"), [(1.0, 0.1, True), (1.0, -0.1, False), (-1.0, -0.1, True), (-1.0, 0.1, False)])
+@pytest.mark.parametrize(
+    ("advantage", "moved", "clipped"),
+    [(1.0, 0.1, True), (1.0, -0.1, False), (-1.0, -0.1, True), (-1.0, 0.1, False)],
+)
 def test_beyond_the_clip_only_the_improving_side_stops(advantage: float, moved: float, clipped: bool) -> None:
     log_prob = torch.tensor([moved], requires_grad=True)
     terms = grpo_loss(log_prob, torch.zeros(1), torch.tensor([advantage]), 0.05)
@@ -44,7 +47,9 @@ def test_kl_is_zero_for_equal_velocities_and_follows_the_policy() -> None:
 
 
 def test_kl_is_the_true_one_but_for_a_factor_of_the_step() -> None:
-    latents, one, other = (torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    latents, one, other = (
+        torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)
+    )
     t, s = 0.7, 0.5
     std = exact_std(t, s, 1.0)
     means = [transition(latents, velocity, t, s, std, noise=latents).mean for velocity in (one, other)]

@@ -23,7 +23,9 @@ def run(learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages) -
     return [event for event in update(learner, rollouts, advantages) if isinstance(event, UpdateMetrics)]
 
 
-def gradients(learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages) -> dict[str, torch.Tensor]:
+def gradients(
+    learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages
+) -> dict[str, torch.Tensor]:
     """What an update would step on, caught at the last moment before the step."""
     events = update(learner, rollouts, advantages)
     for event in events:
@@ -41,7 +43,9 @@ def fresh(policy: Policy) -> Policy:
 
 
 def test_the_first_step_sees_ratio_one_and_no_kl(fresh: Policy) -> None:
-    (metrics,) = run(learner := Learner(fresh, UpdateConfig()), [rollout := a_group(fresh)], judged([rollout]))
+    (metrics,) = run(
+        learner := Learner(fresh, UpdateConfig()), [rollout := a_group(fresh)], judged([rollout])
+    )
     assert metrics.ratio_error == 0
     assert metrics.ratio_mean == 1
     assert metrics.clip_fraction == 0
@@ -172,7 +176,9 @@ def test_without_kl_weight_the_reference_is_not_asked(fresh: Policy, monkeypatch
 def test_zero_advantages_give_no_policy_gradient(fresh: Policy) -> None:
     rollout = a_group(fresh)
     even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
-    assert all((grad == 0).all() for grad in gradients(Learner(fresh, UpdateConfig()), [rollout], even).values())
+    assert all(
+        (grad == 0).all() for grad in gradients(Learner(fresh, UpdateConfig()), [rollout], even).values()
+    )
 
 
 def test_the_average_follows_and_warms_up(fresh: Policy) -> None:
