@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from storage import filesystems, migrate
-from storage.errors import in_words
+from storage.errors import BUSY, NotSavedError, in_words
+from storage.locks import FileLock
 
 try:
     import pysqlite3.dbapi2 as pysqlite
@@ -100,7 +101,7 @@ class Database:
         """
         if self._write_owner == threading.get_ident():
             raise RuntimeError("a write inside a write would wait for itself: pass the session on")
-        with self._write_lock, Session(self._writer, expire_on_commit=False) as session:
+        with self._write_lock, self._gate(), Session(self._writer, expire_on_commit=False) as session:
             self._write_owner = threading.get_ident()
             try:
                 yield session
@@ -110,6 +111,17 @@ class Database:
                 raise in_words(error, writing=True) from error
             finally:
                 self._write_owner = None
+
+    @contextmanager
+    def _gate(self) -> Iterator[None]:
+        """Our processes queue here: SQLite's own wait backs off to 100 ms and starves whoever is unlucky."""
+        gate = FileLock(self.home / "locks" / "write.lock")
+        if not gate.acquire(blocking=False, timeout_seconds=BUSY_TIMEOUT_MS / 1000):
+            raise NotSavedError(BUSY)
+        try:
+            yield
+        finally:
+            gate.release()
 
     def close(self) -> None:
         """Gives all connections back; the object is of no use afterwards."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, StatementError
 
+_TOO_LONG = "another process kept the database busy for too long: try again"
+BUSY = f"Not saved: {_TOO_LONG}."
 _TROUBLE = {
-    5: "another process kept the database busy for too long: try again",
-    6: "another process kept the database busy for too long: try again",
+    5: _TOO_LONG,
+    6: _TOO_LONG,
     8: "the data folder is read-only: make it writable, then try again",
     10: "the disk is full or cannot be written: free some space, then try again",
     11: "the database file is damaged: stop the program and restore a backup",

@@ -38,15 +38,15 @@ class FileLock:
             raise RuntimeError(f"the lock {self.path.name} is not held: acquire it first")
         return self._fd
 
-    def acquire(self, blocking: bool = True) -> bool:
-        """Takes the lock; without `blocking`, returns False when somebody else holds it."""
+    def acquire(self, blocking: bool = True, timeout_seconds: float = _PROBE_SECONDS) -> bool:
+        """Takes the lock; without `blocking`, returns False when somebody else holds it till the timeout."""
         if self._fd is not None:
             raise RuntimeError(f"the lock {self.path.name} is held already by this object")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         if blocking:
             fcntl.flock(fd, fcntl.LOCK_EX)
-        elif not _try_for(fd, _PROBE_SECONDS):
+        elif not _try_for(fd, timeout_seconds):
             os.close(fd)
             return False
         os.set_inheritable(fd, True)
@@ -86,7 +86,7 @@ def _try_for(fd: int, seconds: float) -> bool:
     while not _try(fd):
         if time.monotonic() >= give_up_at:
             return False
-        time.sleep(0.005)
+        time.sleep(0.002)
     return True
 
 
