@@ -33,10 +33,11 @@ def _noisy(text: str, rng: random.Random) -> str:
 
 
 def noise_weight(alphas_cumprod: Tensor) -> Tensor:
-    """Weight of each timestep's epsilon error: 1 / sqrt(SNR) (Yu et al. 2023, debiased estimation), at least 1.
+    """Weight of each timestep's epsilon error: 1 / sqrt(SNR) (debiased estimation, Yu et al. 2023), >= 1.
 
-    The colour of a whole area is decided where hardly any signal is left, and there the plain epsilon error barely
-    sees it: backgrounds followed the starting noise instead of the prompt. Low noise keeps weight 1 for sharp lines.
+    The colour of a whole area is decided where hardly any signal is left, and there the plain epsilon error
+    barely sees it: backgrounds followed the starting noise instead of the prompt. Low noise keeps weight 1:
+    sharp lines.
     """
     return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().clamp(min=1)
 

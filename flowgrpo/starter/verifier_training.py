@@ -50,7 +50,7 @@ def _spoil(kind: str, x: Tensor, others: Tensor, g: Generator) -> tuple[Tensor, 
     """The spoilt images, the doubt of each slot, and whether it holds only where the two labels differ."""
     u = float(torch.rand((), generator=g))
     if kind == "blur":
-        return degrade.blur(x, 0.3 + 6 * u), _doubt((1.3, 2.6), (3, 6), (5, 9), 0.3 + 6 * u), False
+        return degrade.blur(x, 0.3 + 6 * u), _doubt((1.3, 2.6), (3.0, 6.0), (5.0, 9.0), 0.3 + 6 * u), False
     if kind == "noise":
         return (
             degrade.noise(x, 1.5 * u, g).clamp(-1, 1),
@@ -60,8 +60,12 @@ def _spoil(kind: str, x: Tensor, others: Tensor, g: Generator) -> tuple[Tensor, 
     if kind == "ghost":
         return degrade.ghost(x, others, 0.5 * u), _doubt((0.15, 0.35), (0.2, 0.4), (0.2, 0.4), 0.5 * u), True
     if kind == "shuffle":
-        return degrade.shuffle(x, 8 if u < 0.5 else 16, g), _doubt((0, 1), (0, 1), (0, 2), 1.0), False
-    return degrade.warp(x, 0.25 * u, g), _doubt((0.1, 0.25), (0.15, 0.4), (1, 2), 0.25 * u), False
+        return (
+            degrade.shuffle(x, 8 if u < 0.5 else 16, g),
+            _doubt((0.0, 1.0), (0.0, 1.0), (0.0, 2.0), 1.0),
+            False,
+        )
+    return degrade.warp(x, 0.25 * u, g), _doubt((0.1, 0.25), (0.15, 0.4), (1.0, 2.0), 0.25 * u), False
 
 
 def _targets(labels: Tensor, doubt: Tensor) -> list[Tensor]:

@@ -7,11 +7,11 @@ from flowgrpo.starter.portraits import is_held_out
 
 
 def test_the_interval_holds_the_share_and_narrows_with_n() -> None:
-    few, many = report.wilson(19, 20), report.wilson(1900, 2000)
+    few, many = report.wilson(19.0, 20), report.wilson(1900.0, 2000)
     assert few["low"] < 0.95 < few["high"]
     assert many["high"] - many["low"] < few["high"] - few["low"]
-    assert report.wilson(20, 20)["high"] == 1.0
-    assert report.wilson(20, 20)["low"] < 0.9
+    assert report.wilson(20.0, 20)["high"] == 1.0
+    assert report.wilson(20.0, 20)["low"] < 0.9
 
 
 def test_free_slots_do_not_count() -> None:
@@ -19,7 +19,7 @@ def test_free_slots_do_not_count() -> None:
         {"mouth": torch.tensor([1.0, torch.nan, 0.0]), "skin": torch.tensor([1.0, 1.0, 1.0])}
     )
     assert figures["mouth"]["n"] == 2
-    assert figures["all"] == report.wilson(4, 5)
+    assert figures["all"] == report.wilson(4.0, 5)
 
 
 def test_prompts_keep_to_their_side_of_the_held_out_combinations() -> None:

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from flowgrpo.starter import degrade, verifier_training, verifiers
 from flowgrpo.starter import vocabulary as v
+from flowgrpo.starter.dataset import Portraits
+from flowgrpo.starter.training import Plan
 
 
 @pytest.mark.parametrize("name", verifiers.ARCHITECTURES)
@@ -64,7 +66,27 @@ def test_degradations_keep_the_shape_and_do_nothing_at_their_mildest() -> None:
 
 def test_the_doubt_about_small_parts_comes_before_the_doubt_about_colours() -> None:
     doubt = dict(
-        zip((s.name for s in v.SLOTS), verifier_training._doubt((1, 2), (3, 6), (5, 9), 2.0), strict=True)
+        zip(
+            (s.name for s in v.SLOTS),
+            verifier_training._doubt((1.0, 2.0), (3.0, 6.0), (5.0, 9.0), 2.0),
+            strict=True,
+        )
     )
     assert doubt["mouth"] == doubt["eyewear"] == 1.0
     assert doubt["hair style"] == doubt["background"] == 0.0
+
+
+def test_a_verifier_learns_from_spoilt_renders_and_then_from_generated_images(tmp_path: Path) -> None:
+    data = Portraits(
+        torch.randint(0, 256, (16, 3, 64, 64), dtype=torch.uint8),
+        [],
+        torch.zeros(16, len(v.SLOTS), dtype=torch.int64),
+    )
+    torch.manual_seed(0)
+    model = verifiers.Verifier(width=4)
+    plan = Plan(steps=2, learning_rate=1e-3)
+    first = list(verifier_training.train(model, data, range(16), plan, tmp_path / "1.pt"))
+    generated = verifier_training.Generated(torch.rand(8, 3, 64, 64) * 2 - 1, data.labels[:8])
+    second = list(verifier_training.train(model, data, range(16), plan, tmp_path / "2.pt", generated))
+    assert first[-1].step == second[-1].step == 2
+    assert 0 <= second[-1].terms["_right"] <= 1
