@@ -7,7 +7,7 @@ layout of diffusers. The output of an adapted module is `W x + (alpha / rank) B 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,26 +47,24 @@ def parameters(network: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def layers(network: nn.Module) -> list[BaseTunerLayer]:
+    """The wrapped modules."""
+    return [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+
+
 @contextmanager
-def disabled(network: nn.Module) -> Iterator[None]:
-    """Inside, the network is the base. What requires a gradient is the same before and after."""
-    layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
-    if not layers:
-        yield
-        return
+def disabled(layers: Sequence[BaseTunerLayer], live: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Inside, the network is the base. The adapter is on, and all of `live` learns, before and after."""
     assert not any(layer.disable_adapters for layer in layers), "the adapter was off already"
-    trainable = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-    _switch(layers, False)
+    assert all(parameter.requires_grad for parameter in live.values())
+    for layer in layers:
+        layer.enable_adapters(False)
     try:
         yield
     finally:
-        _switch(layers, True)
-    assert trainable == {name for name, parameter in network.named_parameters() if parameter.requires_grad}
-
-
-def _switch(layers: list[BaseTunerLayer], on: bool) -> None:
-    for layer in layers:
-        layer.enable_adapters(on)
+        for layer in layers:
+            layer.enable_adapters(True)  # peft also turns requires_grad off and on again
+    assert all(parameter.requires_grad for parameter in live.values())
 
 
 @contextmanager
