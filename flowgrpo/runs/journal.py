@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from flowgrpo.runs.patience import attempt_write
+from flowgrpo.runs.patience import attempt_write, insist
 from storage import runs
 from storage.engine import Database
 
@@ -51,12 +51,12 @@ class Journal:
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
-    def flush(self) -> None:
-        """Writes the pending rows, or keeps them for later when the database cannot be used now."""
+    def flush(self, *, must: bool = False) -> None:
+        """Writes the pending rows; unless they `must` be written, a busy database keeps them for later."""
         self._flushed_at = time.monotonic()
         for update, values in sorted(self._pending.items()):
             write = partial(runs.record_metrics, self.db, self.run_id, self.attempt, update, values)
-            if attempt_write("metrics", write) is None:
+            if (insist("metrics", write) if must else attempt_write("metrics", write)) is None:
                 return
             del self._pending[update]
 

@@ -53,7 +53,10 @@ class Saver:
                 checkpoints.mark_checkpoint(self.db, row.id, "bad")
         for warning in warnings:
             _log.warning("%s", warning)
-            runs.record_event(self.db, self.run.id, self.run.attempt, "warning", warning)
+            insist(
+                "warning",
+                partial(runs.record_event, self.db, self.run.id, self.run.attempt, "warning", warning),
+            )
         if newest is None:
             return None
         progress = load_checkpoint(newest, self.learner)

@@ -122,7 +122,7 @@ class Trainer:
         self._leave()
 
     def _leave(self) -> None:
-        self.journal.flush()
+        self.journal.flush(must=True)
         self.saver.write_rows(must=True)
         self._beat("done", now=True)
 
