@@ -114,7 +114,7 @@ def _check_port(host: str, port: int) -> None:
 
 
 @cli.command()
-def worker(home: Home = _HOME, device: str = "cpu") -> None:
+def worker(home: Home = _HOME, device: str = "auto") -> None:
     """Runs one engine worker in the foreground (`serve` starts its own)."""
     from flowgrpo.runs.worker import main
 
@@ -181,6 +181,22 @@ def _watch(db: Database, run_id: str) -> str:
                 typer.echo(now.reason)
             return now.state
         time.sleep(_POLL_SECONDS)
+
+
+@cli.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where report and picture go.")] = Path("demo"),
+    home: Annotated[Path | None, typer.Option(help="Keep the data folder here.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the run.")] = None,
+) -> None:
+    """Tunes the starter without a browser, through the same rows and processes, and measures before and
+    after."""
+    from flowgrpo.runs.demo import main as show
+
+    given = ["--out", str(out)]
+    given += ["--home", str(home)] if home else []
+    given += ["--updates", str(updates)] if updates else []
+    raise typer.Exit(show(given))
 
 
 @cli.command()

@@ -20,7 +20,7 @@ from ui.forms import Refused, RunForm
 from ui.preflight import Check, Facts, checks
 from ui.services import LOCAL_USER, Services
 
-REWARDS = tuple(DEFAULT_WEIGHTS)
+REWARDS = (*DEFAULT_WEIGHTS, "diversity")
 """Rewards that the form offers, in its order."""
 MAX_NAME = 120
 LOG_LINES = 40

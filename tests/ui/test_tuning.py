@@ -104,7 +104,11 @@ def test_the_page_of_a_run_shows_curves_samples_and_checkpoints(
     running(db, run)
     for update in (1, 2):
         runs.record_metrics(
-            db, run.id, 1, update, {"reward/verifier": 0.5 + update / 10, "kl": 0.1, "dead_group_share": 0.25}
+            db,
+            run.id,
+            1,
+            update,
+            {"reward/verifier": 0.5 + update / 10, "policy/kl": 0.1, "groups/dead_share": 0.25},
         )
         make_group([0.5], kind="sample", run_id=run.id, update=update)
     runs.beat(db, run.id, 1, 2, 2, "saving", 3.0)

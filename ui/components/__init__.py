@@ -7,8 +7,10 @@ template literal, so a prompt that says `${...}` would run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -28,6 +30,15 @@ def _templates() -> Environment:
     environment.filters["signed"] = signed
     environment.filters["span"] = span
     return environment
+
+
+HIDDEN: Mapping[str, Any] = {
+    "show_progress": "hidden",
+    "concurrency_limit": None,
+    "api_visibility": "private",
+}
+"""How every listener of a page is added: no overlay while it works, no queue behind others, no public API
+name."""
 
 
 def render(template: str, **values: object) -> str:

@@ -13,46 +13,45 @@ MAX_POINTS = 400
 """Points of a line; longer histories are thinned."""
 
 
+Points = Sequence[tuple[int, float]]
+"""(update, value), by update."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """What a card shows: the first metric of `names` that exists, how to write it, and what is healthy."""
+    """What a card shows: a metric, how to write it, what is healthy, and a dashed metric beside it if
+    there is one."""
 
     title: str
-    names: tuple[str, ...]
+    name: str
     form: str
     healthy: str
     floor: float | None = None
     """A value that the axis always shows, so that a flat line does not look dramatic."""
     ceiling: float | None = None
+    dashed: str | None = None
 
 
 FIXED: tuple[Plan, ...] = (
-    Plan("held-out judge", ("judge",), "{:.3f}", "healthy: rises too"),
-    Plan("diversity", ("diversity",), "{:.3f}", "healthy: keeps 85%", floor=0.0),
-    Plan(
-        "dead groups",
-        ("dead_group_share", "dead_groups"),
-        "{:.0%}",
-        "healthy: below half",
-        floor=0.0,
-        ceiling=1.0,
-    ),
-    Plan("distance from the base", ("kl",), "{:.2g}", "healthy: grows slowly", floor=0.0),
-    Plan("ratio − 1", ("ratio_error",), "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5),
+    Plan("diversity", "diversity", "{:.3f}", "healthy: keeps 85%", floor=0.0),
+    Plan("dead groups", "groups/dead_share", "{:.0%}", "healthy: below half", floor=0.0, ceiling=1.0),
+    Plan("distance from the base", "policy/kl", "{:.2g}", "healthy: grows slowly", floor=0.0),
+    Plan("ratio − 1", "policy/ratio_max_deviation", "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5),
+    Plan("gradient norm", "policy/grad_norm", "{:.2g}", "healthy: no jumps", floor=0.0),
 )
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One card, ready to draw; `path` is an SVG path in a WIDTH x HEIGHT box."""
+    """One card, ready to draw; `path` and `dashed` are SVG paths in a WIDTH x HEIGHT box."""
 
     title: str
     last: str
     path: str
+    dashed: str
     healthy: str
     low: str
     high: str
-    first_update: int
     last_update: int
 
 
@@ -62,52 +61,79 @@ def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[C
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
-    rewards = sorted(weights, key=lambda name: -abs(weights[name]))
-    plans = [Plan("reward", ("reward",), "{:.3f}", "healthy: rises, then levels out")]
-    plans += [
-        Plan(f"{name} × {weights[name]:g}", (f"reward/{name}",), "{:.3f}", "healthy: rises")
-        for name in rewards
+    plans = [*_reward_plans(weights), *FIXED]
+    return [
+        _curve(plan, points[plan.name], points.get(plan.dashed or "", ()))
+        for plan in plans
+        if plan.name in points
     ]
-    return [curve for plan in [*plans, *FIXED] if (curve := _curve(plan, points)) is not None]
 
 
-def _curve(plan: Plan, points: Mapping[str, Sequence[tuple[int, float]]]) -> Curve | None:
-    found = next((points[name] for name in plan.names if name in points), None)
-    if not found:
-        return None
-    line = found[:: -(-len(found) // MAX_POINTS)]
-    if line[-1] != found[-1]:
-        line = [*line, found[-1]]
-    values = [value for _, value in line]
+def _reward_plans(weights: Mapping[str, float]) -> list[Plan]:
+    names = sorted(weights, key=lambda name: -abs(weights[name]))
+    return [
+        Plan(
+            f"{name} × {weights[name]:g}",
+            f"reward/{name}",
+            "{:.3f}",
+            "dashed: held out",
+            dashed=f"held_out/{name}",
+        )
+        for name in names
+    ]
+
+
+def _curve(plan: Plan, points: Points, beside: Points) -> Curve:
+    line, dashed = _thinned(points), _thinned(beside)
+    values = [value for _, value in (*line, *dashed)]
     low = min([*values, *([] if plan.floor is None else [plan.floor])])
     high = max([*values, *([] if plan.ceiling is None else [plan.ceiling])])
-    return Curve(
-        plan.title,
-        _written(plan.form, values[-1]),
-        _path(line, low, high),
-        plan.healthy,
-        _written(plan.form, low),
-        _written(plan.form, high),
-        line[0][0],
-        line[-1][0],
+    box = _Box(
+        min(update for update, _ in (*line, *dashed)),
+        max(update for update, _ in (*line, *dashed)),
+        low,
+        high,
     )
+    return Curve(
+        title=plan.title,
+        last=_written(plan.form, line[-1][1]),
+        path=box.path(line),
+        dashed=box.path(dashed),
+        healthy=plan.healthy if dashed or not plan.dashed else "healthy: rises",
+        low=_written(plan.form, low),
+        high=_written(plan.form, high),
+        last_update=line[-1][0],
+    )
+
+
+def _thinned(points: Points) -> Points:
+    if len(points) <= MAX_POINTS:
+        return points
+    return [*points[:: -(-len(points) // MAX_POINTS)], points[-1]]
 
 
 def _written(form: str, value: float) -> str:
     return "0" if value == 0 else form.format(value).replace("-", "−")
 
 
-def _path(line: Sequence[tuple[int, float]], low: float, high: float) -> str:
-    """Left to right by update, bottom to top by value; one point is a short dash."""
-    first, last = line[0][0], line[-1][0]
-    reach = high - low or 1.0
+@dataclass(frozen=True)
+class _Box:
+    """The range of updates and values that a card shows."""
 
-    def place(update: int, value: float) -> str:
-        x = _MARGIN + (WIDTH - 2 * _MARGIN) * ((update - first) / (last - first) if last > first else 0.0)
-        y = HEIGHT - _MARGIN - (HEIGHT - 2 * _MARGIN) * ((value - low) / reach if high > low else 0.5)
+    first: int
+    last: int
+    low: float
+    high: float
+
+    def path(self, line: Points) -> str:
+        """Left to right by update, bottom to top by value; one point is a short dash, none is nothing."""
+        steps = [self._place(update, value) for update, value in line]
+        if len(steps) == 1:
+            return f"M{steps[0]} h6"
+        return "M" + " L".join(steps) if steps else ""
+
+    def _place(self, update: int, value: float) -> str:
+        across = (update - self.first) / (self.last - self.first) if self.last > self.first else 0.0
+        up = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        x, y = _MARGIN + (WIDTH - 2 * _MARGIN) * across, HEIGHT - _MARGIN - (HEIGHT - 2 * _MARGIN) * up
         return f"{x:.1f} {y:.1f}"
-
-    steps = [place(update, value) for update, value in line]
-    if len(steps) == 1:
-        return f"M{steps[0]} h6"
-    return "M" + " L".join(steps)

@@ -12,7 +12,7 @@ from storage.groups import GroupView, ImageView
 from ui.components import render, signed, span
 from ui.forms import show_seeds
 
-REWARD_ORDER = ("verifier", "clip", "quality", "human")
+REWARD_ORDER = ("verifier", "clip", "quality", "diversity", "human")
 """The same order everywhere; rewards that are not here follow by name."""
 _FULL_BAR = 2.5
 """Standard deviations at which a bar is full."""
@@ -86,8 +86,9 @@ def bar_of(image: ImageView, reward: str, spread: Spread | None) -> Bar:
 
 
 def bars_of(group: GroupView, image: ImageView) -> list[Bar]:
-    """All bars of one image."""
-    return [bar_of(image, name, spread_of(group.images, name)) for name in reward_names(group)]
+    """The bars of one image; a reward that has no value on any image of the group has no bar."""
+    spreads = {name: spread_of(group.images, name) for name in reward_names(group)}
+    return [bar_of(image, name, spread) for name, spread in spreads.items() if spread is not None]
 
 
 def took(group: GroupView) -> float | None:

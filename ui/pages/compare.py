@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ui import comparing
-from ui.components import live, render, sentence, topbar
+from ui.components import HIDDEN, live, render, sentence, topbar
 from ui.defaults import starter_prompts
 from ui.forms import show_seeds
 from ui.services import SHOWN_ERRORS, Services, shown
@@ -19,76 +19,82 @@ _PROMPTS, _IMAGES, _STEPS, _GUIDANCE, _SEEDS = 4, 6, 8, 1.0, "7"
 _NEWEST = 1
 
 
+class _Page:
+    """The widgets of the page, and what each of its events does."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        with gr.Row(elem_classes="workspace"):
+            with gr.Column(elem_id="panel"):
+                self.form = _form(services)
+                message = live("message")
+            with gr.Column(elem_id="canvas"):
+                self.canvas = live("grid", js="compare.js")
+        self.picked, stamp = gr.State(None), gr.State("")
+        self.drawn = [stamp, message, self.canvas]
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Connects the events; only clicks on the grid change which image is picked."""
+        form, drawn = self.form, self.drawn
+        page.load(self.load, None, form, **HIDDEN)
+        changes = [widget.change for widget in form]
+        gr.on(changes, self.change, [self.picked, *form], drawn, trigger_mode="always_last", **HIDDEN)
+        self.canvas.act(self.act, [self.picked, *form], [self.picked, *drawn], **HIDDEN)
+        gr.Timer(_TICK_SECONDS).tick(self.tick, [drawn[0], self.picked, *form], drawn, **HIDDEN)
+
+    def load(self, request: gr.Request) -> tuple[Any, ...]:
+        """The form as the address asks for it."""
+        return opening(self.services, dict(request.query_params))
+
+    def change(self, pick: str | None, *typed: Any) -> tuple[str, str, str]:
+        """The grid of the form as it stands."""
+        return draw(self.services, pick, typed)
+
+    def act(self, pick: str | None, event: gr.EventData, *typed: Any) -> tuple[Any, ...]:
+        """A picked image, or the wish to generate what is missing."""
+        problem = generate(self.services, typed) if event.act == "generate" else ""
+        if event.act == "pick":
+            pick = None if pick == event.id else str(event.id)
+        mark, words, html = draw(self.services, pick, typed)
+        return pick, mark, sentence(problem) if problem else words, html
+
+    def tick(self, last: str, pick: str | None, *typed: Any) -> tuple[Any, ...]:
+        """Redraws when rows changed."""
+        drawn = draw(self.services, pick, typed)
+        return drawn if drawn[0] != last else (gr.skip(), gr.skip(), gr.skip())
+
+
 def build(page: gr.Blocks, services: Services) -> None:
     """Adds the page to `page`."""
     topbar.build(PATH, services)
-    with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_id="panel"):
-            chosen = gr.Dropdown(
-                services.choices(),
-                value=first_choice(services),
-                label="Checkpoints",
-                multiselect=True,
-                elem_id="compare-checkpoints",
-            )
-            prompts = gr.Textbox(
-                "\n".join(starter_prompts()[1][:_PROMPTS]),
-                label="Prompts, one a line",
-                lines=8,
-                max_lines=12,
-                elem_id="compare-prompts",
-            )
-            with gr.Row(elem_classes="trio"):
-                count = gr.Number(_IMAGES, label="Images", precision=0, elem_id="compare-images")
-                steps = gr.Number(_STEPS, label="Steps", precision=0, elem_id="compare-steps")
-                guidance = gr.Number(_GUIDANCE, label="Guidance", step=0.5, elem_id="compare-guidance")
-            seeds = gr.Textbox(
-                _SEEDS,
-                label="Seeds",
-                info="One seed counts up; or list each.",
-                elem_id="compare-seeds",
-            )
-            message = live("message")
-        with gr.Column(elem_id="canvas"):
-            canvas = live("grid", js="compare.js")
-    picked, stamp = gr.State(None), gr.State("")
-    form = [chosen, prompts, seeds, count, steps, guidance]
-    hidden: dict[str, Any] = {
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
+    _Page(services).wire(page)
 
-    def load(request: gr.Request) -> tuple[Any, ...]:
-        return (*opening(services, dict(request.query_params)),)
 
-    def changed(pick: str | None, *typed: Any) -> tuple[str, str, str]:
-        return draw(services, pick, typed)
-
-    def act(pick: str | None, event: gr.EventData, *typed: Any) -> tuple[Any, ...]:
-        problem = ""
-        if event.act == "generate":
-            problem = generate(services, typed)
-        if event.act == "pick":
-            pick = None if pick == event.id else str(event.id)
-        words, mark, html = draw(services, pick, typed)
-        return pick, sentence(problem) if problem else words, mark, html
-
-    def tick(last: str, pick: str | None, *typed: Any) -> tuple[Any, ...]:
-        drawn = draw(services, pick, typed)
-        return drawn if drawn[1] != last else (gr.skip(), gr.skip(), gr.skip())
-
-    page.load(load, None, form, **hidden)
-    gr.on(
-        [widget.change for widget in form],
-        changed,
-        [picked, *form],
-        [message, stamp, canvas],
-        trigger_mode="always_last",
-        **hidden,
+def _form(services: Services) -> list[Any]:
+    """The left panel: checkpoints, prompts, seeds, images, steps, guidance, in the order of
+    `comparing.check`."""
+    chosen = gr.Dropdown(
+        services.choices(),
+        value=first_choice(services),
+        label="Checkpoints",
+        multiselect=True,
+        elem_id="compare-checkpoints",
     )
-    canvas.act(act, [picked, *form], [picked, message, stamp, canvas], **hidden)
-    gr.Timer(_TICK_SECONDS).tick(tick, [stamp, picked, *form], [message, stamp, canvas], **hidden)
+    prompts = gr.Textbox(
+        "\n".join(starter_prompts()[1][:_PROMPTS]),
+        label="Prompts, one a line",
+        lines=8,
+        max_lines=12,
+        elem_id="compare-prompts",
+    )
+    with gr.Row(elem_classes="trio"):
+        count = gr.Number(_IMAGES, label="Images", precision=0, elem_id="compare-images")
+        steps = gr.Number(_STEPS, label="Steps", precision=0, elem_id="compare-steps")
+        guidance = gr.Number(_GUIDANCE, label="Guidance", step=0.5, elem_id="compare-guidance")
+    seeds = gr.Textbox(
+        _SEEDS, label="Seeds", info="One seed counts up; or list each.", elem_id="compare-seeds"
+    )
+    return [chosen, prompts, seeds, count, steps, guidance]
 
 
 def first_choice(services: Services) -> list[str]:
@@ -119,12 +125,12 @@ def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
 
 
 def draw(services: Services, pick: str | None, typed: tuple[Any, ...]) -> tuple[str, str, str]:
-    """(sentence, stamp, grid). A form that is wrong says so and shows no grid."""
+    """(stamp, sentence, grid). A form that is wrong says so and shows no grid."""
     try:
         words, html = "", comparing.grid_html(services, comparing.check(services, *typed), pick)
     except SHOWN_ERRORS as error:
         words, html = sentence(shown(error)), render("no_grid.html")
-    return words, hashlib.sha256((words + html).encode()).hexdigest(), html
+    return hashlib.sha256((words + html).encode()).hexdigest(), words, html
 
 
 def generate(services: Services, typed: tuple[Any, ...]) -> str:

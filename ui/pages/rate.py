@@ -11,7 +11,7 @@ import gradio as gr
 from storage import ratings
 from storage.groups import GroupView
 from ui import rating
-from ui.components import live, topbar
+from ui.components import HIDDEN, live, topbar
 from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
 
 PATH = "/rate"
@@ -33,11 +33,6 @@ def build(page: gr.Blocks, services: Services) -> None:
     with gr.Column(elem_classes="page", elem_id="rate-page"):
         card = live("card", js="rate.js")
     seen = gr.State(Seen())
-    hidden: dict[str, Any] = {
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
 
     def load(request: gr.Request) -> tuple[Seen, str]:
         wanted = request.query_params.get("group")
@@ -53,9 +48,9 @@ def build(page: gr.Blocks, services: Services) -> None:
         view = ratings.next_task(services.db, LOCAL_USER)
         return show(services, state, view) if view else (gr.skip(), gr.skip())
 
-    page.load(load, None, [seen, card], **hidden)
-    card.answer(answer, seen, [seen, card], trigger_mode="multiple", **hidden)
-    gr.Timer(_TICK_SECONDS).tick(tick, seen, [seen, card], **hidden)
+    page.load(load, None, [seen, card], **HIDDEN)
+    card.answer(answer, seen, [seen, card], trigger_mode="multiple", **HIDDEN)
+    gr.Timer(_TICK_SECONDS).tick(tick, seen, [seen, card], **HIDDEN)
 
 
 def show(services: Services, state: Seen, view: GroupView | None, **words: Any) -> tuple[Seen, str]:

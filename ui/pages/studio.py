@@ -10,7 +10,7 @@ import gradio as gr
 
 from flowgrpo.config import SamplingConfig
 from storage.groups import GroupView
-from ui.components import live, render, sentence, span, strip, topbar, words
+from ui.components import HIDDEN, live, render, sentence, span, strip, topbar, words
 from ui.forms import GroupForm, show_seeds
 from ui.services import SHOWN_ERRORS, Services, shown
 
@@ -78,80 +78,91 @@ class _Form:
         return [self.checkpoint, *(getattr(self, name) for name in self.NAMES)]
 
 
+class _Page:
+    """The widgets of the page, and what each of its events does."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        with gr.Row(elem_classes="workspace"):
+            with gr.Column(elem_id="panel"):
+                self.form = _Form(services)
+                self.go = gr.Button("Generate", variant="primary", elem_id="generate")
+                self.message = live("message")
+                line = live("queue-line")
+                self.chips = live("words", js="words.js")
+            with gr.Column(elem_id="canvas"):
+                self.canvas = live("group", js="strip.js")
+                self.recent = live("recent", js="strip.js")
+        self.seen, stamp = gr.State(Seen()), gr.State("")
+        self.drawn = [self.seen, stamp, self.canvas, self.recent, line]
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Connects the events; only the page's own clicks write `seen`."""
+        form, drawn = self.form, self.drawn
+        worded = [form.prompt, form.checkpoint]
+        page.load(self.load, None, [form.checkpoint, *drawn], **HIDDEN)
+        page.load(self.words, worded, self.chips, **HIDDEN)
+        changes = [widget.change for widget in worded]
+        gr.on(changes, self.words, worded, self.chips, trigger_mode="always_last", **HIDDEN)
+        self.go.click(self.generate, form.inputs(), [self.message, *drawn], **HIDDEN)
+        for place in (self.canvas, self.recent):
+            place.act(self.act, self.seen, [*form.inputs(), *drawn], **HIDDEN)
+        gr.Timer(_TICK_SECONDS).tick(self.tick, drawn[:2], drawn[1:], **HIDDEN)
+
+    def load(self, request: gr.Request) -> tuple[Any, ...]:
+        """The group and the checkpoint of the address, else the newest group and the base."""
+        asked = self.services.group(request.query_params.get("group"))
+        newest = [asked] if asked else self.services.recent()[:1]
+        start = Seen(newest[0].group.id if newest else None)
+        choices = self.services.choices()
+        known = [checkpoint_id for _, checkpoint_id in choices]
+        wanted = request.query_params.get("checkpoint")
+        chosen = wanted if wanted in known else next(reversed(known), None)
+        return gr.Dropdown(choices=choices, value=chosen), start, *_draw(self.services, start)
+
+    def words(self, prompt: Any, checkpoint: Any) -> str:
+        """The words that the starter knows, and those of the prompt that it does not."""
+        return _words(self.services, prompt, checkpoint)
+
+    def generate(self, checkpoint: Any, *typed: Any) -> tuple[Any, ...]:
+        """Queues a group and looks at it; a refusal changes nothing but the sentence."""
+        try:
+            form = GroupForm(**dict(zip(_Form.NAMES, typed, strict=True)))
+            start = Seen(self.services.generate(checkpoint, form).id)
+        except SHOWN_ERRORS as error:
+            return sentence(shown(error)), *[gr.skip()] * len(self.drawn)
+        return "", start, *_draw(self.services, start)
+
+    def act(self, state: Seen, event: gr.EventData) -> dict[Any, Any]:
+        """One click on the canvas. Only "seed", "seeds" and "settings" touch the form."""
+        act, target = str(event.act), str(event.id)
+        if act in ("seed", "seeds", "settings"):
+            view = self.services.group(state.group_id)
+            return _reuse(self.form, view, act, target) if view else {self.seen: gr.skip()}
+        if act == "cancel":
+            self.services.cancel(target)
+        state = _looked(state, act, target)
+        return dict(zip(self.drawn, (state, *_draw(self.services, state)), strict=True))
+
+    def tick(self, state: Seen, last: str) -> Any:
+        """Redraws when rows changed; a click that came meanwhile is never undone by an old tick."""
+        drawn = _draw(self.services, state)
+        return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
+
+
 def build(page: gr.Blocks, services: Services) -> None:
     """Adds the page to `page`."""
     topbar.build(PATH, services)
-    with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_id="panel"):
-            form = _Form(services)
-            go = gr.Button("Generate", variant="primary", elem_id="generate")
-            message = live("message")
-            line = live("queue-line")
-            chips = live("words", js="words.js")
-        with gr.Column(elem_id="canvas"):
-            canvas = live("group", js="strip.js")
-            recent = live("recent", js="strip.js")
-    seen, stamp = gr.State(Seen()), gr.State("")
-    hidden: dict[str, Any] = {
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
-    drawn = [seen, stamp, canvas, recent, line]
-
-    def load(request: gr.Request) -> tuple[Any, ...]:
-        wanted = services.group(request.query_params.get("group"))
-        if wanted is None:
-            newest = services.recent()
-            wanted = newest[0] if newest else None
-        choices = services.choices()
-        start = Seen(wanted.group.id if wanted else None)
-        asked = request.query_params.get("checkpoint")
-        known = [checkpoint_id for _, checkpoint_id in choices]
-        chosen = asked if asked in known else (known[-1] if known else None)
-        return (gr.Dropdown(choices=choices, value=chosen), start, *_draw(services, start))
-
-    def generate(state: Seen, checkpoint: Any, *typed: Any) -> tuple[Any, ...]:
-        try:
-            made = services.generate(checkpoint, GroupForm(**dict(zip(_Form.NAMES, typed, strict=True))))
-        except SHOWN_ERRORS as error:
-            return (sentence(shown(error)), *[gr.skip()] * len(drawn))
-        return ("", Seen(made.id), *_draw(services, Seen(made.id)))
-
-    def act(state: Seen, event: gr.EventData) -> dict[Any, Any]:
-        return _act(
-            services, form, state, str(event.act), str(event.id), dict(zip(DRAWN, drawn, strict=True))
-        )
-
-    def about_words(prompt: Any, checkpoint: Any) -> str:
-        return _words(services, prompt, checkpoint)
-
-    page.load(load, None, [form.checkpoint, *drawn], **hidden)
-    page.load(about_words, [form.prompt, form.checkpoint], chips, **hidden)
-    gr.on(
-        [form.prompt.change, form.checkpoint.change],
-        lambda *typed: about_words(*typed),
-        [form.prompt, form.checkpoint],
-        chips,
-        trigger_mode="always_last",
-        **hidden,
-    )
-    go.click(generate, [seen, *form.inputs()], [message, *drawn], **hidden)
-    changed = [*form.inputs(), message, *drawn]
-    for place in (canvas, recent):
-        place.act(act, seen, changed, **hidden)
-    tick = gr.Timer(_TICK_SECONDS).tick
-    tick(lambda state, last: _tick(services, state, last), [seen, stamp], drawn[1:], **hidden)
+    _Page(services).wire(page)
 
 
-DRAWN = ("seen", "stamp", "canvas", "recent", "line")
-
-
-def _tick(services: Services, state: Seen, last: str) -> Any:
-    """Redraws when rows changed. Never writes `seen`: a click that came meanwhile must not be undone by an
-    old tick."""
-    drawn = _draw(services, state)
-    return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
+def _looked(state: Seen, act: str, target: str) -> Seen:
+    """What is looked at after a click."""
+    if act == "open":
+        return Seen(target)
+    if act == "pick":
+        return replace(state, picked=None if state.picked == target else target)
+    return replace(state, picked=None) if act == "close" else state
 
 
 def _draw(services: Services, state: Seen) -> tuple[str, str, str, str]:
@@ -183,24 +194,6 @@ def _words(services: Services, prompt: Any, checkpoint: Any) -> str:
     except SHOWN_ERRORS:
         knows = False
     return words.words_html(str(prompt or "")[:10_000], knows=knows)
-
-
-def _act(
-    services: Services, form: _Form, state: Seen, act: str, target: str, out: dict[str, Any]
-) -> dict[Any, Any]:
-    """One click on the canvas. Only "seed", "seeds" and "settings" touch the form."""
-    if act in ("seed", "seeds", "settings"):
-        view = services.group(state.group_id)
-        return _reuse(form, view, act, target) if view else {out["seen"]: gr.skip()}
-    if act == "cancel":
-        services.cancel(target)
-    if act == "open":
-        state = Seen(target)
-    if act == "pick":
-        state = replace(state, picked=None if state.picked == target else target)
-    if act == "close":
-        state = replace(state, picked=None)
-    return {out[name]: value for name, value in zip(DRAWN, (state, *_draw(services, state)), strict=True)}
 
 
 def _reuse(form: _Form, view: GroupView, act: str, target: str) -> dict[Any, Any]:

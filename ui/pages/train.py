@@ -11,7 +11,7 @@ from flowgrpo.config import PRESETS
 from storage import runs
 from storage.errors import NotSavedError
 from ui import tuning
-from ui.components import live, render, sentence, topbar
+from ui.components import HIDDEN, live, render, sentence, topbar
 from ui.defaults import starter_prompts
 from ui.forms import RunForm
 from ui.services import SHOWN_ERRORS, Services, shown
@@ -100,6 +100,10 @@ class _Form:
         """The checkpoint, the widgets of NAMES, the weights."""
         return [self.checkpoint, *(getattr(self, name) for name in self.NAMES), *self.weights]
 
+    def preset_widgets(self) -> list[Any]:
+        """What a preset fills: the widgets of PRESET, then the weights."""
+        return [*(getattr(self, name) for name in self.PRESET), *self.weights]
+
 
 def read(typed: tuple[Any, ...]) -> tuple[Any, RunForm]:
     """Widget values in the order of `inputs` -> (checkpoint id, form)."""
@@ -114,69 +118,77 @@ def _base(choices: list[tuple[str, str]]) -> str | None:
     return choices[-1][1] if choices else None
 
 
+class _Page:
+    """The widgets of the page, and what each of its events does."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        with gr.Row(elem_classes="workspace"):
+            with gr.Column(elem_id="panel"):
+                self.form = _Form(services)
+                self.go = gr.Button("Start", variant="primary", elem_id="start-run")
+                self.message = live("message")
+                self.checks = live("checks")
+            with gr.Column(elem_id="canvas"):
+                self.detail = live("run", js="strip.js")
+                self.others = live("runs", js="strip.js")
+        self.seen, stamp = gr.State(None), gr.State("")
+        self.drawn = [self.seen, stamp, self.detail, self.others]
+
+    def wire(self, page: gr.Blocks) -> None:
+        """Connects the events; only the page's own clicks change which run is looked at."""
+        form, drawn = self.form, self.drawn
+        page.load(self.load, None, [form.checkpoint, *drawn], **HIDDEN)
+        page.load(self.check, form.inputs(), self.checks, **HIDDEN)
+        changes = [widget.change for widget in form.inputs()]
+        gr.on(changes, self.check, form.inputs(), self.checks, trigger_mode="always_last", **HIDDEN)
+        form.preset.input(self.preset, form.preset, form.preset_widgets(), **HIDDEN)
+        self.go.click(self.start, form.inputs(), [self.message, *drawn], **HIDDEN)
+        for place in (self.detail, self.others):
+            place.act(self.act, self.seen, [self.message, *drawn], **HIDDEN)
+        gr.Timer(_TICK_SECONDS).tick(self.tick, drawn[:2], drawn[1:], **HIDDEN)
+
+    def load(self, request: gr.Request) -> tuple[Any, ...]:
+        """The run of the address, else the newest."""
+        run = tuning.find(self.services, request.query_params.get("run"))
+        run_id = run.id if run else None
+        choices = self.services.choices()
+        return gr.Dropdown(choices=choices, value=_base(choices)), run_id, *draw(self.services, run_id)
+
+    def check(self, *typed: Any) -> str:
+        """The preflight list of the form as it stands."""
+        return checked(self.services, typed)
+
+    def start(self, *typed: Any) -> tuple[Any, ...]:
+        """Queues a run and looks at it; a refusal changes nothing but the sentence."""
+        checkpoint, filled = read(typed)
+        try:
+            run = tuning.start(self.services, checkpoint, filled)
+        except SHOWN_ERRORS as error:
+            return sentence(shown(error)), *[gr.skip()] * len(self.drawn)
+        return "", run.id, *draw(self.services, run.id)
+
+    def act(self, state: str | None, event: gr.EventData) -> tuple[Any, ...]:
+        """One click on a run."""
+        problem, run_id = acted(self.services, state, str(event.act), str(event.id))
+        return sentence(problem), run_id, *draw(self.services, run_id)
+
+    def preset(self, name: Any) -> list[Any]:
+        """The numbers of a preset."""
+        filled = tuning.preset_form(str(name))
+        numbers = [getattr(filled, field) for field in _Form.PRESET]
+        return [*numbers, *(filled.weights.get(reward, 0.0) for reward in tuning.REWARDS)]
+
+    def tick(self, state: str | None, last: str) -> Any:
+        """Redraws when rows changed."""
+        drawn = draw(self.services, state)
+        return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
+
+
 def build(page: gr.Blocks, services: Services) -> None:
     """Adds the page to `page`."""
     topbar.build(PATH, services)
-    with gr.Row(elem_classes="workspace"):
-        with gr.Column(elem_id="panel"):
-            form = _Form(services)
-            go = gr.Button("Start", variant="primary", elem_id="start-run")
-            message = live("message")
-            checks = live("checks")
-        with gr.Column(elem_id="canvas"):
-            detail = live("run", js="strip.js")
-            others = live("runs", js="strip.js")
-    seen, stamp = gr.State(None), gr.State("")
-    hidden: dict[str, Any] = {
-        "show_progress": "hidden",
-        "concurrency_limit": None,
-        "api_visibility": "private",
-    }
-    drawn = [seen, stamp, detail, others]
-
-    def load(request: gr.Request) -> tuple[Any, ...]:
-        run = tuning.find(services, request.query_params.get("run"))
-        run_id = run.id if run else None
-        choices = services.choices()
-        return gr.Dropdown(choices=choices, value=_base(choices)), run_id, *draw(services, run_id)
-
-    def start(*typed: Any) -> tuple[Any, ...]:
-        checkpoint, filled = read(typed)
-        try:
-            run = tuning.start(services, checkpoint, filled)
-        except SHOWN_ERRORS as error:
-            return sentence(shown(error)), *[gr.skip()] * len(drawn)
-        return "", run.id, *draw(services, run.id)
-
-    def act(state: str | None, event: gr.EventData) -> tuple[Any, ...]:
-        problem, run_id = acted(services, state, str(event.act), str(event.id))
-        return sentence(problem), run_id, *draw(services, run_id)
-
-    def preset(name: Any) -> list[Any]:
-        filled = tuning.preset_form(str(name))
-        return [
-            *(getattr(filled, field) for field in _Form.PRESET),
-            *(filled.weights.get(name, 0.0) for name in tuning.REWARDS),
-        ]
-
-    page.load(load, None, [form.checkpoint, *drawn], **hidden)
-    page.load(lambda *typed: checked(services, typed), form.inputs(), checks, **hidden)
-    gr.on(
-        [widget.change for widget in form.inputs()],
-        lambda *typed: checked(services, typed),
-        form.inputs(),
-        checks,
-        trigger_mode="always_last",
-        **hidden,
-    )
-    form.preset.input(
-        preset, form.preset, [*(getattr(form, name) for name in _Form.PRESET), *form.weights], **hidden
-    )
-    go.click(start, form.inputs(), [message, *drawn], **hidden)
-    for place in (detail, others):
-        place.act(act, seen, [message, *drawn], **hidden)
-    tick = gr.Timer(_TICK_SECONDS).tick
-    tick(lambda state, last: _tick(services, state, last), [seen, stamp], drawn[1:], **hidden)
+    _Page(services).wire(page)
 
 
 def checked(services: Services, typed: tuple[Any, ...]) -> str:
@@ -208,9 +220,3 @@ def draw(services: Services, run_id: str | None) -> tuple[str, str, str]:
     detail = tuning.run_html(services, run_id)
     others = tuning.list_html(services, run_id)
     return hashlib.sha256((detail + others).encode()).hexdigest(), detail, others
-
-
-def _tick(services: Services, state: str | None, last: str) -> Any:
-    """Redraws when rows changed; never changes which run is looked at."""
-    drawn = draw(services, state)
-    return drawn if drawn[0] != last else [gr.skip()] * len(drawn)
