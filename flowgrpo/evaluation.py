@@ -65,7 +65,7 @@ class Difference:
         """As a report keeps it: base, tuned, difference and the difference's interval first."""
         numbers = {"base": self.base.value, "tuned": self.tuned.value, "difference": self.change.value}
         interval = {"low": self.change.low, "high": self.change.high}
-        rest = {"base_interval": self.base[1:], "tuned_interval": self.tuned[1:]}
+        rest = {"base_interval": list(self.base[1:]), "tuned_interval": list(self.tuned[1:])}
         counts = {key: asdict(self)[key] for key in ("num_prompts", "num_images", "extractor")}
         return {"metric": self.metric, **numbers, **interval, **rest, **counts}
 

@@ -64,7 +64,7 @@ def before_after(title: str, summary: str, foot: str, blocks: Sequence[Block]) -
 def _draw_block(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, block: Block, left: int, top: int, width: int
 ) -> None:
-    caption = textwrap.wrap(block.prompt, width // 7)[:2]
+    caption = textwrap.wrap(block.prompt, round(width / 6.4))[:2]
     for line, text in enumerate(caption):
         pen.text((left, top + 18 * line), text, INK, _font(14))
     for number, strip in enumerate(block.strips):

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from flowgrpo.evaluation import (
@@ -21,12 +19,9 @@ from flowgrpo.evaluation import (
     kernel_distance,
     resamples,
 )
-from flowgrpo.starter import clip_training
 from flowgrpo.starter.damage import degrade
-from flowgrpo.starter.portraits import caption, render, sample_attributes
-from flowgrpo.starter.quality import WEIGHTS_NAME, QualityHead
-from flowgrpo.starter.verifiers import Judge, save_verifier
 from flowgrpo.starter.vocabulary import SLOTS
+from tests.untrained import portraits, untrained_rewards
 
 
 def measured(column: np.ndarray, features: Tensor) -> Measurements:
@@ -131,34 +126,20 @@ def test_kid_of_one_distribution_is_near_zero_and_grows_with_the_distance() -> N
 
 
 @pytest.fixture(scope="module")
-def portraits() -> tuple[Tensor, list[str]]:
+def drawn() -> tuple[Tensor, list[str]]:
     torch.set_num_threads(1)
-    rng = random.Random(3)
-    attributes = [sample_attributes(rng) for _ in range(6)]
-    images = [
-        [torch.from_numpy(render(a, 10 * i + k).copy()).permute(2, 0, 1) for k in range(3)]
-        for i, a in enumerate(attributes)
-    ]
-    return torch.stack([torch.stack(group) for group in images]), [caption(a) for a in attributes]
+    return portraits(num_prompts=6, num_seeds=3)
 
 
 @pytest.fixture(scope="module")
-def evaluator(tmp_path_factory: pytest.TempPathFactory, portraits: tuple[Tensor, list[str]]) -> Evaluator:
-    folder = tmp_path_factory.mktemp("weights")
-    torch.manual_seed(0)
-    save_verifier(Judge(), folder / "judge")
-    clip_training.new_folder(folder / "clip")
-    network, _ = clip_training.build(folder / "clip")
-    save_file(dict(network.state_dict()), folder / "clip" / "open_clip_model.safetensors")
-    (folder / "quality").mkdir()
-    save_file(QualityHead().state_dict(), folder / "quality" / WEIGHTS_NAME)
-    return Evaluator(folder, portraits[0].flatten(0, 1))
+def evaluator(tmp_path_factory: pytest.TempPathFactory, drawn: tuple[Tensor, list[str]]) -> Evaluator:
+    return Evaluator(untrained_rewards(tmp_path_factory.mktemp("weights")), drawn[0].flatten(0, 1))
 
 
 def test_every_metric_of_the_report_is_measured(
-    evaluator: Evaluator, portraits: tuple[Tensor, list[str]]
+    evaluator: Evaluator, drawn: tuple[Tensor, list[str]]
 ) -> None:
-    images, prompts = portraits
+    images, prompts = drawn
     blurred = degrade(images.flatten(0, 1), "blur", torch.ones(18), torch.Generator()).unflatten(0, (6, 3))
     base, tuned = evaluator.measure(blurred, prompts), evaluator.measure(images, prompts)
     differences = by_name(compare(base, tuned, evaluator.reference))
@@ -171,9 +152,9 @@ def test_every_metric_of_the_report_is_measured(
 
 
 def test_diversity_is_the_mean_distance_inside_a_prompts_group(
-    evaluator: Evaluator, portraits: tuple[Tensor, list[str]]
+    evaluator: Evaluator, drawn: tuple[Tensor, list[str]]
 ) -> None:
-    images, prompts = portraits
+    images, prompts = drawn
     copies = images[:, :1].expand(-1, 3, -1, -1, -1)
     assert evaluator.measure(copies, prompts).columns["diversity"].max() < 1e-5
     assert evaluator.measure(images, prompts).columns["diversity"].min() > 0.02
