@@ -1,7 +1,7 @@
 """The adapter: attach it, turn it off, swap its weights, merge it, and give it to other programs.
 
-Tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`; files carry the prefix `unet.`, which is the
-layout of diffusers. The output of an adapted module is `W x + (alpha / rank) B A x`.
+Tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`; files carry the prefix `unet.`,
+which is the layout of diffusers. The output of an adapted module is `W x + (alpha / rank) B A x`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ EXPORT_FILE = "pytorch_lora_weights.safetensors"
 
 
 def attach(network: nn.Module, config: LoraConfig, seed: int) -> None:
-    """Wraps the target modules. A is random by `seed`, B is zero, so nothing changes yet; float32 whatever the base is."""
+    """Wraps the target modules: A is random by `seed`, B is zero, so nothing changes yet.
+
+    Both are float32 whatever the base is.
+    """
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), lora_dropout=0.0
     )
@@ -69,7 +72,10 @@ def disabled(layers: Sequence[BaseTunerLayer], live: Mapping[str, nn.Parameter])
 
 @contextmanager
 def swapped(live: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, `live` holds the values of `tensors`. The values put aside are clones: on a CPU nothing less is a copy."""
+    """Inside, `live` holds the values of `tensors`.
+
+    The values put aside are clones: on a CPU nothing less is a copy.
+    """
     aside = {name: parameter.detach().clone() for name, parameter in live.items()}
     copy_into(live, tensors)
     try:
@@ -83,15 +89,18 @@ def copy_into(live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None
     """Copies values by name; both sides must have the same names and shapes."""
     if live.keys() != tensors.keys():
         odd = sorted(live.keys() ^ tensors.keys())
-        raise ValueError(f"adapters differ in {len(odd)} tensors, the first is {odd[0]}: rank and targets must match")
+        raise ValueError(
+            f"adapters differ in {len(odd)} tensors, the first is {odd[0]}: rank and targets must match"
+        )
     for name, tensor in live.items():
         if tensor.shape != tensors[name].shape:
-            raise ValueError(f"{name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}")
+            shapes = f"{tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+            raise ValueError(f"{name} has shape {shapes}: rank and targets must match")
         tensor.copy_(tensors[name])
 
 
 def save(folder: Path, config: LoraConfig, **adapters: Mapping[str, Tensor]) -> None:
-    """Writes `adapter_config.json` and `adapter/<which>.safetensors` for each of `adapters` into a checkpoint folder."""
+    """Writes `adapter_config.json` and `adapter/<which>.safetensors` for each of `adapters` into a folder."""
     (folder / "adapter").mkdir(parents=True)
     (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=1))
     for which, tensors in adapters.items():
@@ -110,13 +119,15 @@ def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
 def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Path:
     """Writes one file for other programs, in diffusers' layout, with the scale folded into B.
 
-    Readers that assume alpha = rank and readers that believe the metadata then agree (algorithms.md 4.3, row 22).
+    Readers that assume alpha = rank and readers that believe the metadata then agree.
     """
     scale = config.alpha / config.rank
     baked = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()}
     settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": list(config.targets)}
     metadata = {f"{PREFIX}{key}": value for key, value in settings.items()}
-    save_file(_for_file(baked), path, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)})
+    save_file(
+        _for_file(baked), path, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)}
+    )
     return path
 
 
@@ -148,4 +159,6 @@ def _weight(network: nn.Module, name: str) -> Tensor:
     try:
         return network.get_parameter(f"{name}.weight")
     except AttributeError as error:
-        raise ValueError(f"the adapter changes {name}, which this model does not have: it fits another base") from error
+        raise ValueError(
+            f"the adapter changes {name}, which this model does not have: it fits another base"
+        ) from error
