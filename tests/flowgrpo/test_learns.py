@@ -1,0 +1,48 @@
+"""The whole loop on a tiny pipeline: a reward that only the loop can raise is raised."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowgrpo.advantages import calibrate, combine
+from flowgrpo.config import LoraConfig, RolloutConfig, UpdateConfig
+from flowgrpo.policies import Policy, load_policy
+from flowgrpo.rollout import Rollout, SampleSettings, rollout_settings, sample_group
+from flowgrpo.seeds import group_seeds
+from flowgrpo.update import Learner, update
+from tests.tiny import tiny_sdxl
+
+GAIN = 0.3
+"""Of the base's std. Five seeds gained 1.39, 1.04, 2.11, 0.59 and 1.17 when this was set."""
+ROLLOUT = RolloutConfig(group_size=32, groups_per_update=1, num_steps=4, window_size=2, width=16, height=16)
+HELD_OUT = SampleSettings(num_steps=4, guidance_scale=1.0, width=16, height=16, micro_batch_size=64)
+
+
+def brightness(rollout: Rollout) -> torch.Tensor:
+    return rollout.images.mean((1, 2, 3))
+
+
+def on_held_out_seeds(policy: Policy) -> torch.Tensor:
+    return brightness(sample_group(policy, "red hair", seeds=range(1000, 1064), **HELD_OUT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_images_become_brighter_when_brightness_is_the_reward(tmp_path: Path, seed: int) -> None:
+    policy = load_policy(tiny_sdxl(tmp_path / "pipeline", seed=seed))
+    policy.attach_lora(LoraConfig(rank=4, alpha=8.0), seed=seed)
+    learner = Learner(policy, UpdateConfig(learning_rate=1e-2, kl_weight=0.0))
+    before = on_held_out_seeds(policy)
+    stds = calibrate({"brightness": before[None]})
+    for number in range(20):
+        settings = rollout_settings(ROLLOUT, 32, seed, number, 0)
+        rollout = sample_group(policy, "red hair", seeds=group_seeds(seed, number, 0, 32), **settings)
+        rewards = {"brightness": brightness(rollout)[None]}
+        for _ in update(learner, [rollout], combine(rewards, {"brightness": 1.0}, stds)):
+            pass
+    with policy.weights(learner.ema):
+        after = on_held_out_seeds(policy)
+    assert (after.mean() - before.mean()) / before.std() > GAIN
