@@ -65,8 +65,9 @@ def become_subreaper() -> None:
 def child_environment(mark: str, value: str) -> dict[str, str]:
     """This process's environment with the mark, in which our packages can be imported from any folder."""
     paths = [str(_REPOSITORY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    path = os.pathsep.join(filter(None, paths))
-    return os.environ | {mark: value, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    ours = {mark: value, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    # A log is read by people, line by line and at once: no buffering, no progress bars.
+    return os.environ | ours | {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
 
 
 def marked(mark: str, value: str) -> list[psutil.Process]:

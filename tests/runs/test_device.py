@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowgrpo.runs import device
+from flowgrpo.runs.device import Turns, resolve
+
+CPU = torch.device("cpu")
+
+
+def test_a_trainer_gives_way_to_a_waiting_worker_and_goes_on_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "MIN_TURN_SECONDS", 0.05)
+    (tmp_path / "locks").mkdir()
+    order: list[str] = []
+    trainer, worker = Turns(tmp_path, CPU), Turns(tmp_path, CPU)
+    started, served = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.wait(10.0)
+        with worker.turn():
+            order.append("worker")
+        served.set()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.monotonic() + 20.0
+    with trainer.turn():
+        order.append("trainer")
+        started.set()
+        while not served.is_set() and time.monotonic() < deadline:
+            trainer.give_way()
+        order.append("trainer")
+    thread.join()
+    assert order == ["trainer", "worker", "trainer"]
+
+
+def test_without_anybody_waiting_a_turn_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "MIN_TURN_SECONDS", 0.0)
+    (tmp_path / "locks").mkdir()
+    turns = Turns(tmp_path, CPU)
+    with turns.turn():
+        turns.give_way()
+    with turns.turn():
+        pass
+
+
+def test_auto_is_a_gpu_where_there_is_one_and_a_missing_one_gives_a_sentence() -> None:
+    assert resolve("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(LookupError, match="there is no device cuda:99"):
+        resolve("cuda:99")
