@@ -17,6 +17,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progre
 PACKAGES := $(wildcard flowgrpo storage ui app.py)
 SOURCES := $(PACKAGES) tests $(wildcard benchmarks)
 
+BENCHMARKS := $(filter-out common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check fix bench
 
@@ -48,8 +50,8 @@ fix: $(DEV_INSTALLED)
 	$(BIN)/ruff check --fix --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet $(SOURCES)
 
-bench: $(DEV_INSTALLED)
-	for bench in benchmarks/*.py; do $(BIN)/python "$$bench" || exit 1; done
+bench: $(INSTALLED)
+	@for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "FlowGRPO Studio needs Python 3.11 or newer: install it, or set PYTHON to its path." >&2; exit 1; }
