@@ -49,18 +49,14 @@ def alarms(history: History) -> list[Alarm]:
 
 
 def hacking(rewards: Sequence[float], held_out: Sequence[float], diversity: Sequence[float]) -> Alarm | None:
-    """Whether the reward is being exploited: it rises while a judge that takes no part falls, or while images
-    become alike.
+    """Whether the reward is exploited: it rises while the judge falls, or images become alike.
 
     One number per evaluation, oldest first; the first is the base.
     """
     recent = slice(-EVALUATIONS - 1, None)
     if len(rewards) > EVALUATIONS and _rises(rewards[recent]) and _rises([-x for x in held_out[recent]]):
-        return Alarm(
-            "hacking",
-            "pause",
-            f"the reward rose and the judge fell in {EVALUATIONS} evaluations: compare with the base before you go on",
-        )
+        sentence = f"the reward rose and the judge fell in {EVALUATIONS} evaluations: compare with the base"
+        return Alarm("hacking", "pause", sentence)
     if len(diversity) > 1 and diversity[-1] < (1 - DIVERSITY_LOSS) * diversity[0]:
         lost = 1 - diversity[-1] / diversity[0]
         sentence = f"images of one prompt are {lost:.0%} more alike than the base's: look at them"
@@ -77,7 +73,7 @@ def _column(history: History, name: str) -> list[float]:
 
 
 def _skips(history: History) -> Iterator[Alarm]:
-    skipped = _column(history, "is_skipped")
+    skipped = _column(history, "policy/skipped")
     if len(skipped) >= SKIPS_IN_A_ROW and all(skipped[-SKIPS_IN_A_ROW:]):
         yield Alarm(
             "skips", "pause", f"{SKIPS_IN_A_ROW} updates in a row were not finite: lower the learning rate"
@@ -91,7 +87,7 @@ def _skips(history: History) -> Iterator[Alarm]:
 
 
 def _dead_groups(history: History) -> Iterator[Alarm]:
-    shares = _column(history, "dead_group_share")[-DEAD_UPDATES:]
+    shares = _column(history, "groups/dead_share")[-DEAD_UPDATES:]
     if len(shares) == DEAD_UPDATES and min(shares) > DEAD_SHARE_TO_PAUSE:
         yield Alarm(
             "dead_groups", "pause", "the rewards see no difference within groups: there is nothing to learn"
@@ -103,7 +99,7 @@ def _dead_groups(history: History) -> Iterator[Alarm]:
 
 
 def _replay(history: History) -> Iterator[Alarm]:
-    errors = _column(history, "ratio_error")
+    errors = _column(history, "policy/ratio_max_deviation")
     if errors and not errors[-1] <= RATIO_ERROR:
         yield Alarm(
             "ratio_error", "warn", f"the update replayed the sampler with an error of {errors[-1]:.1e}"
@@ -111,7 +107,7 @@ def _replay(history: History) -> Iterator[Alarm]:
 
 
 def _clipping(history: History) -> Iterator[Alarm]:
-    fractions = _column(history, "clip_fraction")
+    fractions = _column(history, "policy/clip_fraction")
     if fractions and fractions[-1] > CLIP_FRACTION:
         yield Alarm(
             "clipping",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -46,10 +46,6 @@ class UpdateMetrics:
     is_skipped: bool
     """True if a gradient was not finite: no step was taken."""
     seconds: float
-
-    def as_metrics(self) -> dict[str, float]:
-        """Name to number, for the metric table."""
-        return {name: float(value) for name, value in asdict(self).items() if name != "update"}
 
 
 class Learner:

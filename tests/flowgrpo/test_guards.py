@@ -7,9 +7,13 @@ import pytest
 from flowgrpo.guards import alarms, hacking
 
 HEALTHY = {
-    "is_skipped": 0.0, "dead_group_share": 0.1, "ratio_error": 0.0, "clip_fraction": 0.05,
-    "reward_std/clip": 0.02, "unscored_share/clip": 0.0,
-}  # fmt: skip
+    "policy/skipped": 0.0,
+    "groups/dead_share": 0.1,
+    "policy/ratio_max_deviation": 0.0,
+    "policy/clip_fraction": 0.05,
+    "reward_std/clip": 0.02,
+    "unscored_share/clip": 0.0,
+}
 
 
 def history(updates: int = 30, last: int = 1, **change: float) -> list[dict[str, float]]:
@@ -29,14 +33,14 @@ def test_metrics_that_are_absent_are_not_judged() -> None:
 @pytest.mark.parametrize(
     ("curve", "name", "level"),
     [
-        (history(is_skipped=1.0), "skips", "warn"),
-        (history(last=3, is_skipped=1.0), "skips", "pause"),
-        (history(10, last=1, is_skipped=1.0) * 10, "skips", "pause"),
-        (history(dead_group_share=0.6), "dead_groups", "warn"),
-        (history(last=5, dead_group_share=1.0), "dead_groups", "pause"),
-        (history(ratio_error=0.1), "ratio_error", "warn"),
-        (history(ratio_error=math.nan), "ratio_error", "warn"),
-        (history(clip_fraction=0.7), "clipping", "warn"),
+        (history(policy__skipped=1.0), "skips", "warn"),
+        (history(last=3, policy__skipped=1.0), "skips", "pause"),
+        (history(10, last=1, policy__skipped=1.0) * 10, "skips", "pause"),
+        (history(groups__dead_share=0.6), "dead_groups", "warn"),
+        (history(last=5, groups__dead_share=1.0), "dead_groups", "pause"),
+        (history(policy__ratio_max_deviation=0.1), "ratio_error", "warn"),
+        (history(policy__ratio_max_deviation=math.nan), "ratio_error", "warn"),
+        (history(policy__clip_fraction=0.7), "clipping", "warn"),
         (history(reward_std__clip=0.001), "spread", "warn"),
         (history(unscored_share__clip=0.2), "unscored", "warn"),
     ],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -53,7 +54,7 @@ def test_the_first_step_sees_ratio_one_and_no_kl(fresh: Policy) -> None:
     assert metrics.grad_norm > 0
     assert metrics.num_samples == 6
     assert (learner.update, learner.skipped, metrics.update, metrics.is_skipped) == (1, 0, 1, False)
-    assert all(math.isfinite(value) for value in metrics.as_metrics().values())
+    assert all(math.isfinite(value) for value in asdict(metrics).values())
 
 
 def test_later_steps_on_one_rollout_move_the_ratio_and_can_be_clipped(fresh: Policy) -> None:
