@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 1_000_000
@@ -19,8 +20,8 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
 }
-_PAGE_POLICY = "frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 
 
 def check_host(host: str) -> str:
@@ -45,20 +46,33 @@ def _is_loopback(host: str) -> bool:
 
 
 def protect(app: FastAPI) -> None:
-    """Adds, from outside in: trusted hosts, strict CORS (which silences Gradio's own), the origin check,
-    headers."""
-    app.middleware("http")(_guard)
+    """Adds, from outside in: trusted hosts, strict CORS (which silences Gradio's own), origin check, headers."""
+    app.add_middleware(_Guard)
     app.add_middleware(CORSMiddleware, allow_origins=[])
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    refusal = _refusal(request)
-    response = PlainTextResponse(refusal[1], refusal[0]) if refusal else await call_next(request)
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY)
-    return response
+class _Guard:
+    """Refuses foreign requests and adds the headers. Plain ASGI, so that event streams pass untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = _refusal(Request(scope))
+        target = PlainTextResponse(refusal[1], refusal[0]) if refusal else self.app
+        await target(scope, receive, send_with_headers)
 
 
 def _refusal(request: Request) -> tuple[int, str] | None:
