@@ -46,7 +46,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def protect(app: FastAPI) -> None:
-    """Adds, from outside in: trusted hosts, strict CORS (which silences Gradio's own), origin check, headers."""
+    """Adds, from outside in: trusted hosts, strict CORS (silences Gradio's own), origin check, headers."""
     app.add_middleware(_Guard)
     app.add_middleware(CORSMiddleware, allow_origins=[])
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
