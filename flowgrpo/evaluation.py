@@ -7,6 +7,7 @@ run, except where a metric's name says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,12 +63,14 @@ class Difference:
     extractor: str
 
     def to_json(self) -> dict[str, Any]:
-        """As a report keeps it: base, tuned, difference and the difference's interval first."""
+        """As a report keeps it, base and tuned first; None where no prompt was asked for the metric."""
         numbers = {"base": self.base.value, "tuned": self.tuned.value, "difference": self.change.value}
         interval = {"low": self.change.low, "high": self.change.high}
-        rest = {"base_interval": list(self.base[1:]), "tuned_interval": list(self.tuned[1:])}
+        rest = {"base_interval": self.base[1:], "tuned_interval": self.tuned[1:]}
         counts = {key: asdict(self)[key] for key in ("num_prompts", "num_images", "extractor")}
-        return {"metric": self.metric, **numbers, **interval, **rest, **counts}
+        known = {key: value if math.isfinite(value) else None for key, value in (numbers | interval).items()}
+        bounds = {key: [x if math.isfinite(x) else None for x in pair] for key, pair in rest.items()}
+        return {"metric": self.metric, **known, **bounds, **counts}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
@@ -159,3 +160,11 @@ def test_diversity_is_the_mean_distance_inside_a_prompts_group(
     assert evaluator.measure(copies, prompts).columns["diversity"].max() < 1e-5
     assert evaluator.measure(images, prompts).columns["diversity"].min() > 0.02
     assert np.isnan(evaluator.measure(images[:, :1], prompts).columns["diversity"]).all()
+
+
+def test_a_metric_that_no_prompt_asks_for_is_null_in_a_report() -> None:
+    nothing = measured(np.full(3, np.nan), gaussian(3, 2, 8, seed=0))
+    written = json.dumps(
+        [one.to_json() for one in compare(nothing, nothing, gaussian(20, 8, seed=1))], allow_nan=False
+    )
+    assert '"base": null' in written
