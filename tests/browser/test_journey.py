@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Dialog, Page, expect
 
 from tests.browser.conftest import ANSWER_MS, Studio
 
@@ -21,8 +21,13 @@ def page(browser: Browser) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1440, "height": 900})
     opened.set_default_timeout(ANSWER_MS)
     strange: list[str] = []
+
+    def dismissed(dialog: Dialog) -> None:
+        strange.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
     opened.on("pageerror", lambda error: strange.append(f"script error: {error}"))
-    opened.on("dialog", lambda dialog: (strange.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    opened.on("dialog", dismissed)
     opened.on("request", lambda request: strange.extend([request.url] if is_elsewhere(request.url) else []))
     yield opened
     opened.close()
