@@ -153,7 +153,6 @@ def main() -> None:
     )
     parser.add_argument("--only", choices=[*STAGES, "report"], help="one stage, its inputs being there")
     arguments = parser.parse_args()
-    torch.set_num_threads(torch.get_num_threads())
     build = start(arguments.out)
     for name, (stage, done) in STAGES.items():
         if arguments.only in (None, name) and not (build.out / done).exists():
