@@ -38,8 +38,9 @@ def clip_range(clip_nats: float, num_elements: int) -> float:
 def grpo_loss(
     log_prob: PerSample, old_log_prob: PerSample, advantages: PerSample, clip_range: float
 ) -> PolicyLoss:
-    """GRPO's surrogate of one transition (Flow-GRPO, equation 4); at ratio 1 its gradient is -A grad
-    log_prob.
+    """GRPO's surrogate of one transition (Flow-GRPO, equation 4).
+
+    At ratio 1 its gradient is -A grad log_prob.
     """
     ratio = (log_prob - old_log_prob).exp()
     free = ratio * advantages
@@ -54,3 +55,23 @@ def velocity_kl(velocity: Latents, reference_velocity: Latents) -> PerSample:
     weighs the same and nothing jumps near the end of the schedule (Flow-Factory issue 20).
     """
     return ((velocity - reference_velocity) ** 2).flatten(1).mean(1)
+
+
+def sft_weight(alphas_cumprod: Float[Tensor, " timestep"]) -> Float[Tensor, " timestep"]:
+    """Weight of each VP timestep's epsilon error: 1 / sqrt(SNR) (debiased estimation, Yu et al. 2023), >= 1.
+
+    The colour of a whole area is decided where hardly any signal is left, and there the plain epsilon error
+    barely sees it: backgrounds followed the starting noise instead of the prompt. Low noise keeps weight 1:
+    sharp lines.
+    """
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().clamp(min=1)
+
+
+def sft_loss(prediction: Latents, target: Latents, weight: PerSample) -> PerSample:
+    """Supervised fine-tuning: weighted squared error of what the network predicts (Ho et al. 2020, eq. 14).
+
+    Args:
+        prediction, target: epsilon, v or the velocity, whichever the network was made for.
+        weight: of each sample's timestep, see `sft_weight`.
+    """
+    return weight * ((prediction - target) ** 2).flatten(1).mean(1)

@@ -10,6 +10,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch import Generator, Tensor, nn
 
+from flowgrpo.objectives import sft_loss, sft_weight
 from flowgrpo.starter import vocabulary as v
 from flowgrpo.starter.portraits import caption
 from flowgrpo.starter.training import Plan, Progress, fit
@@ -30,16 +31,6 @@ def _noisy(text: str, rng: random.Random) -> str:
     word = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 8)))
     tags.insert(rng.randint(0, len(tags)), word)
     return ", ".join(tags)
-
-
-def noise_weight(alphas_cumprod: Tensor) -> Tensor:
-    """Weight of each timestep's epsilon error: 1 / sqrt(SNR) (debiased estimation, Yu et al. 2023), >= 1.
-
-    The colour of a whole area is decided where hardly any signal is left, and there the plain epsilon error
-    barely sees it: backgrounds followed the starting noise instead of the prompt. Low noise keeps weight 1:
-    sharp lines.
-    """
-    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt().clamp(min=1)
 
 
 class Conditioner(nn.Module):
@@ -75,7 +66,7 @@ def train(
     unet, conditioner = pipeline.unet, Conditioner(pipeline)
     means, stds = latents
     side = 4 * means.shape[-1]
-    weight = noise_weight(noising.alphas_cumprod)
+    weight = sft_weight(noising.alphas_cumprod)
     time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32).expand(BATCH, 6)
 
     def batch(generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,8 +91,7 @@ def train(
         tokens, pooled = conditioner(ids, dropped)
         added = {"text_embeds": pooled, "time_ids": time_ids}
         prediction = unet(x, timesteps, tokens, added_cond_kwargs=added).sample
-        error = (prediction - noise).pow(2).flatten(1).mean(1)
-        return {"sft": (weight[timesteps] * error).mean(), "_error": error.mean()}
+        return {"sft": sft_loss(prediction, noise, weight[timesteps]).mean()}
 
     modules = nn.ModuleDict({"unet": unet, "text": conditioner})
     yield from fit("denoiser", modules, loss, plan, state_path)

@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from diffusers import DDPMScheduler
+from torch.nn import functional as F
 
 from flowgrpo.kernels import exact_std, transition
-from flowgrpo.objectives import clip_range, grpo_loss, velocity_kl
+from flowgrpo.objectives import clip_range, grpo_loss, sft_loss, sft_weight, velocity_kl
 
 ADVANTAGES = torch.tensor([2.0, -1.0, 0.0])
 
@@ -57,3 +59,20 @@ def test_kl_is_the_true_one_but_for_a_factor_of_the_step() -> None:
     true = torch.distributions.kl_divergence(*normals).flatten(1).mean(1)
     slope = -t * (1 - s) + (1 - t) * math.sqrt(s**2 - std**2)
     torch.testing.assert_close(velocity_kl(one, other) * slope**2 / (2 * std**2), true)
+
+
+def test_high_noise_weighs_as_one_over_the_root_of_the_snr_and_low_noise_as_one() -> None:
+    noising = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+    weight = sft_weight(noising.alphas_cumprod)
+    alphas = noising.alphas_cumprod
+    torch.testing.assert_close(weight[-1], ((1 - alphas[-1]) / alphas[-1]).sqrt())
+    assert weight[:200].eq(1).all()
+    assert weight.diff().ge(0).all()
+
+
+def test_sft_is_the_weighted_squared_error_of_each_sample() -> None:
+    prediction, target = torch.randn(2, 3, 4, 8, 8)
+    weight = torch.tensor([1.0, 0.0, 2.5])
+    loss = sft_loss(prediction, target, weight)
+    expected = [w * F.mse_loss(p, t) for p, t, w in zip(prediction, target, weight, strict=True)]
+    torch.testing.assert_close(loss, torch.stack(expected))
