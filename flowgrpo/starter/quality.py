@@ -25,7 +25,6 @@ from flowgrpo.starter.features import FEATURES, statistics, taps_of
 WEIGHTS_NAME: Final = "quality.safetensors"
 _NUM_FEATURES: Final = 1024  # mean and std of 16 + 24 + 40 + 112 + 320 channels
 _HIDDEN: Final = 64
-_STEPS: Final = 2500
 _BATCH: Final = 128
 _LEARNING_RATE: Final = 2e-3
 _SHARPNESS: Final = 6.0  # a lead of a third of the scale is a sure win of a pair
@@ -89,6 +88,7 @@ def train_quality(
     *,
     ladder: Sequence[UInt8[Tensor, "sample 3 height width"]] = (),
     num_images: int = 6000,
+    steps: int = 2500,
     seed: int = 0,
 ) -> dict[str, float]:
     """Trains the head, in about a minute of one core, and writes `quality.safetensors` and `config.json`.
@@ -96,6 +96,7 @@ def train_quality(
     Args:
         data: Clean renders; the first `num_images` are used, the last 15% of them only to measure.
         ladder: Sets of generated images of equal number, best first (16 guided steps, 8 steps, 4 steps ...).
+        steps: Of the optimiser.
         seed: Of every draw.
 
     Returns:
@@ -111,7 +112,7 @@ def train_quality(
     ]
     head = QualityHead()
     _standardise(head, torch.cat([half for pairs in training for half in (pairs.better, pairs.worse)]))
-    _fit(head, training, generator)
+    _fit(head, training, steps, generator)
     clean = statistics(taps_of(images[:split], smooth=False))
     head.ceiling.copy_(_values(head, clean).quantile(0.95))
     out.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,7 @@ def _standardise(head: QualityHead, features: Tensor) -> None:
     head.std.copy_(features.std(0) + 1e-3)
 
 
-def _fit(head: QualityHead, training: Sequence[_Pairs], generator: Generator) -> None:
+def _fit(head: QualityHead, training: Sequence[_Pairs], steps: int, generator: Generator) -> None:
     """Pairwise logistic loss, and squared error to 1 - severity where that is known."""
     better = torch.cat([pairs.better for pairs in training])
     worse = torch.cat([pairs.worse for pairs in training])
@@ -161,9 +162,9 @@ def _fit(head: QualityHead, training: Sequence[_Pairs], generator: Generator) ->
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
     optimizer = torch.optim.AdamW(head.parameters(), _LEARNING_RATE, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=_STEPS)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LEARNING_RATE, total_steps=steps)
     head.train()
-    for _ in range(_STEPS):
+    for _ in range(steps):
         rows = torch.randint(len(better), (_BATCH,), generator=generator)
         values = torch.stack([head(better[rows]), head(worse[rows])], dim=1)
         order = -F.logsigmoid(_SHARPNESS * (values[:, 0] - values[:, 1])).mean()

@@ -1,0 +1,172 @@
+"""A group against the bare diffusers pipeline on the same work, and one FlowGRPO update with where its time
+goes.
+
+Ours and the pipeline take turns within one run, so that a busy machine is unfair to both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor, nn
+
+from benchmarks.common import Line, publish
+from flowgrpo.advantages import calibrate, combine
+from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
+from flowgrpo.policies import Policy, load_policy
+from flowgrpo.rewards.stack import RewardStack, load_stack
+from flowgrpo.rollout import Rollout, rollout_settings, sample_group
+from flowgrpo.runs.scoring import DIVERSITY, score
+from flowgrpo.runs.worker import WEIGHTS
+from flowgrpo.seeds import group_seeds
+from flowgrpo.starter.dataset import plan
+from flowgrpo.starter.portraits import caption
+from flowgrpo.update import Learner, UpdateMetrics, update
+
+GROUP_SIZE, NUM_STEPS, GUIDANCE, SIDE = 8, 16, 3.0, 64
+
+
+class NetworkTime:
+    """Seconds inside networks: forwards by hooks on the outermost modules, backwards by autograd's own
+    call."""
+
+    def __init__(self) -> None:
+        self.forward = self.backward = 0.0
+        self._depth = 0
+        self._since = 0.0
+
+    def watch(self, network: nn.Module) -> None:
+        network.register_forward_pre_hook(self._enter)
+        network.register_forward_hook(self._leave, always_call=True)
+
+    def _enter(self, *_: object) -> None:
+        if self._depth == 0:
+            self._since = time.perf_counter()
+        self._depth += 1
+
+    def _leave(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.forward += time.perf_counter() - self._since
+
+    @contextmanager
+    def watching_backward(self) -> Iterator[None]:
+        original: Callable[..., None] = Tensor.backward
+
+        def timed(tensor: Tensor, *args: object, **keywords: object) -> None:
+            began = time.perf_counter()
+            original(tensor, *args, **keywords)
+            self.backward += time.perf_counter() - began
+
+        with patch.object(Tensor, "backward", timed):
+            yield
+
+
+def measure_group(source: Path, prompt: str, repeats: int) -> list[Line]:
+    """Medians of both, and the ratio of every pair."""
+    policy = load_policy(source)
+    pipeline = StableDiffusionXLPipeline.from_pretrained(source, use_safetensors=True)
+    pipeline.set_progress_bar_config(disable=True)
+    seeds = list(range(1, 1 + GROUP_SIZE))
+
+    def ours() -> None:
+        settings = {"num_steps": NUM_STEPS, "guidance_scale": GUIDANCE, "width": SIDE, "height": SIDE}
+        sample_group(policy, prompt, seeds=seeds, **settings)  # type: ignore[arg-type]
+
+    def bare() -> None:
+        pipeline(
+            prompt, num_images_per_prompt=GROUP_SIZE, num_inference_steps=NUM_STEPS, guidance_scale=GUIDANCE,
+            width=SIDE, height=SIDE, generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+        )  # fmt: skip
+
+    ours()
+    bare()
+    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(repeats)]
+    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(one / other for one, other in pairs)
+    return [
+        Line(f"group of {GROUP_SIZE}, {NUM_STEPS} steps, guidance {GUIDANCE:g}, warm", mine, "s", 4.0),
+        Line("the same by the bare diffusers pipeline", theirs, "s"),
+        Line("ratio, ours to the pipeline", ratio, "", 1.10),
+    ]
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats: int) -> list[Line]:
+    """Rollout, scoring and optimiser step of 4 groups of 16; the first round warms up and calibrates."""
+    config = RunConfig(prompts=tuple(prompts), reward_weights=DEFAULT_WEIGHTS, rollout=RolloutConfig())
+    policy = load_policy(source)
+    policy.attach_lora(config.lora)
+    learner = Learner(policy, config.update)
+    clock = NetworkTime()
+    scorers = [
+        vars(reward).get(key) for reward in stack.rewards.values() for key in ("network", "model", "head")
+    ]
+    decoder = (policy.vae.decoder, policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
+    for network in (policy.unet, *decoder, *scorers):
+        if isinstance(network, nn.Module):
+            clock.watch(network)
+    stds = calibrate(score(stack, _rollouts(policy, config, 0)).rewards)
+    totals, inside, scoring = [], [], []
+    for number in range(1, 1 + repeats):
+        clock.forward = clock.backward = 0.0
+        began = time.perf_counter()
+        rollouts = _rollouts(policy, config, number)
+        sampled = time.perf_counter()
+        columns = score(stack, rollouts)
+        scoring.append(time.perf_counter() - sampled)
+        advantages = combine(
+            columns.rewards, config.reward_weights, stds, diversity=columns.rewards.get(DIVERSITY)
+        )
+        with clock.watching_backward():
+            steps = [
+                step for step in update(learner, rollouts, advantages) if isinstance(step, UpdateMetrics)
+            ]
+        assert len(steps) == 1
+        totals.append(time.perf_counter() - began)
+        inside.append((clock.forward + clock.backward) / totals[-1])
+    return [
+        Line("one update: 4 groups of 16, 8 steps, no guidance", statistics.median(totals), "s", 30.0),
+        Line("share of it inside network forward and backward", statistics.median(inside), "", 0.9, True),
+        Line("of it, scoring 64 images by every embedded reward", statistics.median(scoring), "s"),
+    ]
+
+
+def _rollouts(policy: Policy, config: RunConfig, number: int) -> list[Rollout]:
+    rollout, made = config.rollout, []
+    for group in range(rollout.groups_per_update):
+        settings = rollout_settings(rollout, config.update.micro_batch_size, config.seed, number, group)
+        seeds = group_seeds(config.seed, number, group, rollout.group_size)
+        prompt = config.prompts[(number * rollout.groups_per_update + group) % len(config.prompts)]
+        made.append(sample_group(policy, prompt, seeds=seeds, **settings))
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    prompts = [caption(attributes) for attributes in plan("bench", 24)]
+    source = given.weights / "pipeline"
+    stack = load_stack([*DEFAULT_WEIGHTS, DIVERSITY], given.weights)
+    lines = measure_group(source, prompts[0], given.repeats)
+    lines += measure_update(source, stack, prompts, max(2, given.repeats // 2))
+    publish("speed", lines)
+
+
+if __name__ == "__main__":
+    main()
