@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import psutil
 from benchmarks.common import Line, Studio, publish, studio
 from flowgrpo.config import SamplingConfig, fast_and_faithful
 from flowgrpo.runs.headless import images_of, wait_for_worker
+from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.starter.dataset import plan
 from flowgrpo.starter.portraits import caption
 from storage import groups, runs
@@ -21,6 +23,8 @@ MB = 1e6
 
 
 def main() -> None:
+    if not (WEIGHTS / "pipeline").is_dir():
+        sys.exit("the starter's weights are missing: make them by python -m flowgrpo.starter.build")
     prompts = tuple(caption(attributes) for attributes in plan("bench", 8))
     with tempfile.TemporaryDirectory() as folder, studio(Path(folder) / "home") as server:
         db = open_database(Path(folder) / "home")
