@@ -92,7 +92,7 @@ class Dispatcher:
         if self._is_active:
             for keeper in self.keepers:
                 keeper.stop()
-            self.executor.reap()
+            self.executor.let_go()
             self._is_active = False
             self._lock.release()
 

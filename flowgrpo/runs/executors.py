@@ -76,3 +76,10 @@ class LocalExecutor:
     def reap(self) -> None:
         """Collects shims that ended while this process was their parent."""
         self._shims = {run_id: shim for run_id, shim in self._shims.items() if shim.poll() is None}
+
+    def let_go(self) -> None:
+        """Before this process ends: waits for shims that are on their way out; the others run on."""
+        for run_id, shim in self._shims.items():
+            if not is_held(layout.run_lock(self.home, run_id)):
+                shim.wait(timeout=10.0)
+        self.reap()
