@@ -152,6 +152,7 @@ def main() -> None:
         "--out", type=Path, required=True, help="build folder; an unfinished build in it goes on"
     )
     parser.add_argument("--only", choices=[*STAGES, "report"], help="one stage, its inputs being there")
+    parser.add_argument("--images", type=int, default=512, help="generated images per setting of the report")
     arguments = parser.parse_args()
     build = start(arguments.out)
     for name, (stage, done) in STAGES.items():
@@ -160,7 +161,7 @@ def main() -> None:
                 sys.stdout.write(f"{progress}\n")
                 sys.stdout.flush()
     if arguments.only in (None, "report"):
-        figures = report.measure(build.out, build.test, build.held_out)
+        figures = report.measure(build.out, build.test, build.held_out, arguments.images)
         (build.out / "report.json").write_text(json.dumps(figures, indent=1))
 
 
