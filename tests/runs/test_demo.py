@@ -38,7 +38,7 @@ def test_the_demonstration_goes_through_rows_worker_and_run(tmp_path: Path) -> N
     assert all({"base", "tuned", "difference", "low", "high"} <= set(metric) for metric in metrics.values())
     assert sum(report["phases_seconds"].values()) == pytest.approx(report["seconds"], abs=5)
     with Image.open(tmp_path / "out" / "before-after.png") as picture:
-        assert picture.width > 800
+        assert picture.width > 600
 
     db = open_database(tmp_path / "home")
     (run,) = runs.list_runs(db)
