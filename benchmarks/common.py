@@ -84,7 +84,7 @@ class Studio:
 
     def children(self, module: str) -> list[psutil.Process]:
         """Processes under it that run a module of ours."""
-        return [p for p in self.process.children(recursive=True) if module in " ".join(p.cmdline())]
+        return [p for p in self.process.children(recursive=True) if module in _command_line(p)]
 
 
 @contextmanager
@@ -123,3 +123,11 @@ def _serves(url: str) -> bool:
             return answer.status == 200 and len(answer.read()) > 1000
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return False
+
+
+def _command_line(process: psutil.Process) -> str:
+    """What a process was started with; nothing where it ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # a zombie is one of these
+        return ""
