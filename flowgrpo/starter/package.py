@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -37,7 +38,16 @@ def install(build: Path, weights: Path = WEIGHTS) -> float:
         source = build / part
         copy = shutil.copy2 if source.is_file() else shutil.copytree
         copy(source, weights / part)
+    for config in (weights / "pipeline").rglob("*.json"):
+        _forget_where_it_was_built(config)
     return size
+
+
+def _forget_where_it_was_built(config: Path) -> None:
+    """Drops diffusers' note of the folder that a part was loaded from: it names the builder's machine."""
+    content = json.loads(config.read_text())
+    if content.pop("_name_or_path", None) is not None:
+        config.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def main() -> None:

@@ -30,6 +30,10 @@ def test_everything_that_ships_fits_into_25_mb() -> None:
     assert sum(f.stat().st_size for f in WEIGHTS.rglob("*") if f.is_file()) <= LIMIT_MB * 1e6
 
 
+def test_nothing_that_ships_names_the_folder_it_was_built_in() -> None:
+    assert [f.name for f in WEIGHTS.rglob("*.json") if "_name_or_path" in f.read_text()] == []
+
+
 @pytest.mark.parametrize("name", ["verifier", "judge"])
 def test_the_shipped_readers_read_fresh_renders(name: str, renders: torch.Tensor) -> None:
     right = accuracy(load_verifier(WEIGHTS / name), renders, labels_of(ASKED))
