@@ -1,6 +1,11 @@
-"""What the tests of storage share: a sampling config, and a finished group of two images."""
+"""What the tests of storage share: a sampling config, a finished group of two images, a PNG of any size."""
 
 from __future__ import annotations
+
+import io
+import os
+
+from PIL import Image as Picture
 
 from storage import groups
 from storage.engine import Database
@@ -32,3 +37,10 @@ def finished_group(
         groups.add_image(db, group_id=group.id, index=index, seed=seed, sha256=sha256, width=64, height=64)
     assert groups.finish_group(db, group.id)
     return groups.get_group(db, group.id)
+
+
+def noise_png(size: int) -> bytes:
+    """A square PNG that does not compress: 3 * size^2 bytes and a little."""
+    buffer = io.BytesIO()
+    Picture.frombytes("RGB", (size, size), os.urandom(3 * size * size)).save(buffer, "PNG")
+    return buffer.getvalue()

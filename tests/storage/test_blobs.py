@@ -17,6 +17,7 @@ from PIL import Image
 from storage.blobs import check_png, path_of, put_png
 from storage.engine import Database
 from storage.errors import NotSavedError
+from tests.storage.records import noise_png
 
 
 def png(color: str = "red", size: int = 16) -> bytes:
@@ -26,12 +27,6 @@ def png(color: str = "red", size: int = 16) -> bytes:
 
 
 PNG = png()
-
-
-def noise_png(size: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.frombytes("RGB", (size, size), os.urandom(3 * size * size)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_a_png_lies_under_the_hash_of_its_bytes(db: Database) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from flowgrpo.starter import clip_training
 from flowgrpo.starter import vocabulary as v
@@ -18,9 +17,7 @@ def test_open_clip_loads_the_folder_by_its_local_dir_schema(tmp_path: Path) -> N
     folder = clip_training.new_folder(tmp_path / "clip")
     torch.manual_seed(0)
     model, _ = clip_training.build(folder)
-    save_file(
-        {k: t.contiguous() for k, t in model.state_dict().items()}, folder / "open_clip_model.safetensors"
-    )
+    clip_training.save(model, folder)
     asked = [sample_attributes(random.Random(i)) for i in range(6)]
     right = clip_training.swap_accuracy(folder, torch.rand(6, 3, 64, 64) * 2 - 1, asked)
     assert list(right) == [slot.name for slot in v.SLOTS]

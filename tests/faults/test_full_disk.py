@@ -1,0 +1,149 @@
+"""A disk that is really full, a tmpfs of a few megabytes: sentences for people, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from flowgrpo.runs.keeper import WorkerKeeper
+from storage import blobs, checkpoints, groups, ratings
+from storage.engine import Database, open_database
+from storage.errors import NotSavedError
+from storage.groups import GroupView
+from storage.ratings import RatingInput
+from tests.runs.helpers import SAMPLING, wait_for
+from tests.storage.records import finished_group, noise_png
+from tests.tiny import tiny_sdxl
+
+DISK_MB = 12
+FULL_SECONDS = 5.0
+NOT_SAVED = re.compile("(?i)not saved.*: free some space, then try again")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own; only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "flowgrpo-test", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def db(disk: Path) -> Iterator[Database]:
+    database = open_database(disk / "home")
+    yield database
+    database.close()
+
+
+def fill(disk: Path) -> Path:
+    """Takes every byte that is left; removing the file gives them back."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while file.write(bytes(size)):
+                    pass
+            except OSError:
+                continue
+    assert os.statvfs(disk).f_bavail == 0
+    return path
+
+
+def refused(action: Callable[[], object]) -> None:
+    """What the disk has no room for is refused in a sentence that says what to do."""
+    with pytest.raises(NotSavedError, match=NOT_SAVED):
+        action()
+
+
+def test_a_full_disk_refuses_every_write_keeps_every_rating_and_goes_on_when_there_is_room(
+    disk: Path, db: Database
+) -> None:
+    base = checkpoints.register_base(db, name="starter", source="x", family="sdxl")
+    group = finished_group(db, base)
+    best = group.images[0].image.id
+
+    accepted: list[int] = []
+
+    def vote(number: int) -> None:
+        ratings.submit(db, "local", group.group.id, [_best(group.group.id, best, number)])
+
+    def ask() -> None:
+        groups.request_group(db, prompt="red hair" * 200, checkpoint_id=base.id, config=SAMPLING, seeds=[1])
+
+    def vote_until_full() -> None:
+        while len(accepted) < 2_000:
+            vote(len(accepted))
+            accepted.append(len(accepted))
+
+    filler = fill(disk)
+    refused(lambda: [ask() for _ in range(2_000)])  # some fit into what the log has reserved
+    refused(vote_until_full)
+    refused(lambda: blobs.put_png(db.home, noise_png(128)))
+    assert _num_ratings(db) == len(accepted)
+    filler.unlink()
+    vote(len(accepted))
+    ask()
+    assert _num_ratings(db) == len(accepted) + 1
+    with db.read() as session:
+        assert session.scalar(text("PRAGMA integrity_check")) == "ok"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_group_that_finds_the_disk_full_says_so_and_the_worker_draws_the_next_one(
+    disk: Path, db: Database, tmp_path: Path
+) -> None:
+    source = tiny_sdxl(tmp_path / "pipeline")
+    base = checkpoints.register_base(db, name="tiny", source=str(source), family="sdxl")
+    keeper = WorkerKeeper(db, "cpu")
+
+    def ask(**config: int) -> str:
+        asked = SAMPLING | config
+        return groups.request_group(
+            db, prompt="red hair", checkpoint_id=base.id, config=asked, seeds=range(2)
+        ).id
+
+    def ended(group_id: str) -> GroupView | None:
+        keeper.tick()
+        view = groups.get_group(db, group_id)
+        return view if view.group.state in ("done", "failed") else None
+
+    try:
+        unlucky = ask(num_steps=150)
+        keeper.tick()
+        wait_for(lambda: _phase(db, unlucky).startswith("sampling"), seconds=200.0, what="sampling")
+        filler = fill(disk)
+        time.sleep(FULL_SECONDS)
+        filler.unlink()
+        view = wait_for(lambda: ended(unlucky), seconds=100.0, what="the end of the group")
+        lucky = ask()
+        again = wait_for(lambda: ended(lucky), seconds=100.0, what="the next group")
+    finally:
+        keeper.stop()
+    assert view.group.state == "failed"
+    assert NOT_SAVED.search(view.group.reason or "")
+    assert (again.group.state, len(again.images)) == ("done", 2)
+
+
+def _best(group_id: str, image_id: str, number: int) -> RatingInput:
+    return RatingInput(f"vote-{number}", "local", group_id, "best", image_id)
+
+
+def _num_ratings(db: Database) -> int:
+    with db.read() as session:
+        return session.scalar(text("SELECT count(*) FROM rating_event")) or 0
+
+
+def _phase(db: Database, group_id: str) -> str:
+    return groups.get_group(db, group_id).group.phase or ""
