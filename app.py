@@ -187,13 +187,14 @@ def _watch(db: Database, run_id: str) -> str:
 def demo(
     out: Annotated[Path, typer.Option(help="Where report and picture go.")] = Path("demo"),
     home: Annotated[Path | None, typer.Option(help="Keep the data folder here.")] = None,
-    updates: Annotated[int | None, typer.Option(help="Updates of the run.")] = None,
+    updates: Annotated[int | None, typer.Option(help="Updates of the run.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Of the run's noise.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
     """Tunes the starter without a browser, through the same rows and processes, and measures before and
     after."""
     from flowgrpo.runs.demo import main as show
 
-    given = ["--out", str(out)]
+    given = ["--out", str(out), "--seed", str(seed)]
     given += ["--home", str(home)] if home else []
     given += ["--updates", str(updates)] if updates else []
     raise typer.Exit(show(given))

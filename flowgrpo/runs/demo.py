@@ -4,7 +4,7 @@ Everything goes through the rows, the engine worker and the run's processes that
 *fast and faithful*: eight steps without guidance, tuned by the embedded rewards, judged by a verifier that
 took no part in it.
 
-    python app.py demo [--out demo] [--home FOLDER]
+    python app.py demo [--out demo] [--home FOLDER] [--seed 0]
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class DemoSettings:
 
     num_updates: int = 45
     """Updates of the run."""
+    seed: int = 0
+    """Of the run; prompts and seeds of the evaluation stay the same, so that runs can be compared."""
     num_prompts: int = 64
     """Held-out prompts of the evaluation."""
     num_seeds: int = 4
@@ -131,7 +133,8 @@ class _Demo:
     def run(self, given: RunConfig | None) -> dict[str, Any]:
         began = time.monotonic()
         config = given or fast_and_faithful(tuple(self.train), self.settings.num_updates)
-        config = config.model_copy(update={"held_out_prompts": tuple(self.held_out[:4])})
+        shown = {"held_out_prompts": tuple(self.held_out[:4]), "seed": self.settings.seed}
+        config = config.model_copy(update=shown)
         fast = SamplingConfig(
             num_steps=config.rollout.num_steps, guidance_scale=config.rollout.guidance_scale,
             width=config.rollout.width, height=config.rollout.height,
@@ -216,6 +219,7 @@ class _Demo:
         report = {
             "task": f"{config.rollout.num_steps} steps, guidance {config.rollout.guidance_scale:g}",
             "updates": config.num_updates,
+            "seed": config.seed,
             "reward_weights": config.reward_weights,
             "prompts": self.settings.num_prompts,
             "seeds_per_prompt": self.settings.num_seeds,
@@ -237,10 +241,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="where report and picture go")
     parser.add_argument("--home", type=Path, help="keep the data folder here, to open it in the studio")
     parser.add_argument("--updates", type=int, default=DemoSettings.num_updates)
+    parser.add_argument("--seed", type=int, default=DemoSettings.seed, help="of the run's noise")
     given = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     console = Console()
-    settings = DemoSettings(num_updates=given.updates)
+    settings = DemoSettings(num_updates=given.updates, seed=given.seed)
     try:
         with tempfile.TemporaryDirectory(prefix="flowgrpo-demo-") as folder:
             home = given.home or Path(folder)

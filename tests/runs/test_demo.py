@@ -29,7 +29,7 @@ def test_the_demonstration_goes_through_rows_worker_and_run(tmp_path: Path) -> N
         samples=0,
         rollout=RolloutConfig(group_size=4, groups_per_update=1, num_steps=3, window_size=1),
     )
-    settings = DemoSettings(num_prompts=3, num_seeds=2, num_groups=1, num_reference=16)
+    settings = DemoSettings(num_prompts=3, num_seeds=2, num_groups=1, num_reference=16, seed=3)
     report = run_demo(tmp_path / "home", tmp_path / "out", settings=settings, weights=weights, config=config)
 
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
@@ -43,6 +43,7 @@ def test_the_demonstration_goes_through_rows_worker_and_run(tmp_path: Path) -> N
     db = open_database(tmp_path / "home")
     (run,) = runs.list_runs(db)
     assert run.state == "completed"
+    assert run.config["seed"] == report["seed"] == 3
     kinds = [view.group.kind for view in groups.recent_groups(db, kinds=("demo", "evaluation"), limit=50)]
     assert kinds.count("evaluation") == 2 * 3
     assert kinds.count("demo") == 1
