@@ -1,6 +1,6 @@
 """What the benchmarks share: the machine they ran on, a table, a JSON file, a studio to measure.
 
-    python -m benchmarks.speed      python -m benchmarks.memory      python -m benchmarks.web
+    python -m benchmarks.speed     (or memory, rating, web)
 
 Each prints a table against the budgets of the README and writes `build/bench/<name>.json`.
 """

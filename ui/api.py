@@ -24,7 +24,10 @@ _Result = TypeVar("_Result")
 
 
 def add(services: Services) -> None:
-    """Adds the endpoints to the Blocks in whose context it is called."""
+    """Adds the endpoints to the Blocks in whose context it is called.
+
+    They pass Gradio's queue by: each is a read or one transaction, and the queue costs more than that.
+    """
     for endpoint in (
         _generate_group(services),
         _get_group(services),
@@ -36,7 +39,7 @@ def add(services: Services) -> None:
         _list_checkpoints(services),
         _compare(services),
     ):
-        gr.api(endpoint, api_name=endpoint.__name__, concurrency_limit=None)
+        gr.api(endpoint, api_name=endpoint.__name__, queue=False)
 
 
 def _said(work: Callable[[], _Result]) -> _Result:

@@ -49,7 +49,8 @@ def build(page: gr.Blocks, services: Services) -> None:
         return show(services, state, view) if view else (gr.skip(), gr.skip())
 
     page.load(load, None, [seen, card], **HIDDEN)
-    card.answer(answer, seen, [seen, card], trigger_mode="multiple", **HIDDEN)
+    # past Gradio's queue, which looks for work every 50 ms: a vote should feel like a key press
+    card.answer(answer, seen, [seen, card], trigger_mode="multiple", queue=False, **HIDDEN)
     gr.Timer(_TICK_SECONDS).tick(tick, seen, [seen, card], **HIDDEN)
 
 
