@@ -1,10 +1,11 @@
-"""Fifty annotators rate at thirty groups a second: the round trip from a vote to the next card, and what is lost."""
+"""Fifty annotators, thirty votes a second: the round trip from a vote to the next card, and what is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import io
 import random
+import sys
 import tempfile
 import time
 import uuid
@@ -19,10 +20,14 @@ from storage import blobs, groups
 from storage.checkpoints import list_checkpoints
 from storage.engine import open_database
 from storage.ratings import current_ratings
+from storage.workers import worker_status
 
 ANNOTATORS, VOTES_PER_SECOND, SECONDS = 50, 30, 20
 GROUPS = int(1.3 * VOTES_PER_SECOND * SECONDS)
 IMAGES = 4
+OPENING_SECONDS = 10
+"""In which everybody opens the page."""
+ENGINE_SECONDS = 120
 Vote = tuple[str, str]
 """Group id and the id of the image that is best."""
 
@@ -32,6 +37,7 @@ def main() -> None:
         home = Path(folder) / "home"
         with studio(home) as server:
             todo = _finished_groups(home)
+            _wait_for_engine(home)
             acknowledged, errors, seconds = asyncio.run(_day(server.url, todo))
         db = open_database(home)
         kept = sum(current_ratings(db, group).best == image for group, image in acknowledged)
@@ -74,14 +80,26 @@ def _finished_groups(home: Path) -> list[Vote]:
     return todo
 
 
+def _wait_for_engine(home: Path) -> None:
+    """Returns when the engine worker has loaded everything: its start takes both cores for some seconds."""
+    db = open_database(home)
+    end = time.monotonic() + ENGINE_SECONDS
+    while not any(beat.state == "idle" for beat in worker_status(db)):
+        if time.monotonic() > end:
+            sys.exit(f"the engine was not warm after {ENGINE_SECONDS} s")
+        time.sleep(0.2)
+    db.close()
+
+
 async def _day(url: str, todo: list[Vote]) -> tuple[list[Vote], int, list[float]]:
     """Every annotator votes at random moments. Returns what was acknowledged, the errors, the seconds."""
     acknowledged, seconds, errors = list[Vote](), list[float](), 0
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + OPENING_SECONDS + SECONDS
 
     async def annotate(client: httpx.AsyncClient, session: str, rng: random.Random) -> None:
         nonlocal errors
-        await asyncio.sleep(rng.random() * ANNOTATORS / VOTES_PER_SECOND)
+        await _call(client, session, "next_task")  # opens the session, as the page does when it is loaded
+        await asyncio.sleep(end - SECONDS - time.monotonic() + rng.random() * ANNOTATORS / VOTES_PER_SECOND)
         while todo and time.monotonic() < end:
             vote, began = todo.pop(), time.perf_counter()
             if await _voted(client, session, vote):
@@ -103,9 +121,13 @@ async def _day(url: str, todo: list[Vote]) -> tuple[list[Vote], int, list[float]
 async def _voted(client: httpx.AsyncClient, session: str, vote: Vote) -> bool:
     """One call of the API's `rate`, which answers with the next card: whether it was kept."""
     group, image = vote
-    call = {"data": [group, uuid.uuid4().hex, image, {}, False], "session_hash": session}
-    sent = await client.post("/gradio_api/run/rate", json=call)
-    return sent.status_code == httpx.codes.OK and isinstance(sent.json()["data"][0], dict)
+    answer = await _call(client, session, "rate", group, uuid.uuid4().hex, image, {}, False)
+    return answer.status_code == httpx.codes.OK and isinstance(answer.json()["data"][0], dict)
+
+
+async def _call(client: httpx.AsyncClient, session: str, name: str, *values: object) -> httpx.Response:
+    call = {"data": values, "session_hash": session}
+    return await client.post(f"/gradio_api/run/{name}", json=call)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ PLANS = {
     "denoiser": Plan(steps=5000, learning_rate=1.2e-3, ema_decay=0.9995),
     "verifier": Plan(steps=900, learning_rate=2e-3, ema_decay=0.995, seed=0),
     "judge": Plan(steps=900, learning_rate=2e-3, ema_decay=0.995, seed=1),
-    "clip": Plan(steps=1500, learning_rate=1e-3, ema_decay=0.998, seed=3, weight_decay=0.02),
+    "clip": Plan(steps=2000, learning_rate=2e-3, ema_decay=0.995, seed=3, weight_decay=0.02),
 }
 TRAIN, TEST, HELD_OUT = 24_000, 2_000, 1_000
 """Renders: for training, for measuring, and of the held-out combinations."""

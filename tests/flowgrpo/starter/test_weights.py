@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 
 import pytest
@@ -17,7 +16,7 @@ from flowgrpo.starter.portraits import render, sample_attributes
 from flowgrpo.starter.verifier_training import accuracy
 from flowgrpo.starter.verifiers import load_verifier
 
-ASKED = [sample_attributes(random.Random(f"weights/{i}")) for i in range(100)]
+ASKED = [sample_attributes(random.Random(f"weights/{i}")) for i in range(300)]
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +40,10 @@ def test_the_shipped_readers_read_fresh_renders(name: str, renders: torch.Tensor
         assert shares.mean() >= 0.97, slot
 
 
-def test_the_shipped_clip_prefers_the_right_caption(renders: torch.Tensor) -> None:
+def test_the_shipped_clip_prefers_the_right_caption_on_every_slot(renders: torch.Tensor) -> None:
     right = clip_training.swap_accuracy(WEIGHTS / "clip", renders, ASKED)
-    floor = json.loads((WEIGHTS / "report.json").read_text())["clip"]["renders"]
     for slot in v.SLOTS:
-        assert right[slot.name].mean() >= floor[slot.name]["low"] - 0.05, slot.name
+        assert right[slot.name].mean() >= 0.95, slot.name
 
 
 def test_plain_diffusers_draws_what_was_asked() -> None:
