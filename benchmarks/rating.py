@@ -63,7 +63,6 @@ def _finished_groups(home: Path) -> list[Vote]:
     file = io.BytesIO()
     Image.effect_noise((64, 64), 60).convert("RGB").save(file, "PNG")
     sha256 = blobs.put_png(home, file.getvalue())
-    size = {"sha256": sha256, "width": 64, "height": 64}
     for n in range(GROUPS):
         group = groups.request_group(
             db,
@@ -73,7 +72,10 @@ def _finished_groups(home: Path) -> list[Vote]:
             seeds=list(range(IMAGES)),
             worker_id="bench",
         )
-        made = [groups.add_image(db, group_id=group.id, index=i, seed=i, **size) for i in range(IMAGES)]
+        made = [
+            groups.add_image(db, group_id=group.id, index=i, seed=i, sha256=sha256, width=64, height=64)
+            for i in range(IMAGES)
+        ]
         groups.finish_group(db, group.id)
         todo.append((group.id, made[n % IMAGES].id))
     db.close()

@@ -81,13 +81,17 @@ def test_a_full_disk_refuses_every_write_keeps_every_rating_and_goes_on_when_the
     def ask() -> None:
         groups.request_group(db, prompt="red hair" * 200, checkpoint_id=base.id, config=SAMPLING, seeds=[1])
 
+    def ask_until_full() -> None:
+        for _ in range(2_000):  # some fit into what the log has reserved
+            ask()
+
     def vote_until_full() -> None:
         while len(accepted) < 2_000:
             vote(len(accepted))
             accepted.append(len(accepted))
 
     filler = fill(disk)
-    refused(lambda: [ask() for _ in range(2_000)])  # some fit into what the log has reserved
+    refused(ask_until_full)
     refused(vote_until_full)
     refused(lambda: blobs.put_png(db.home, noise_png(128)))
     assert _num_ratings(db) == len(accepted)
