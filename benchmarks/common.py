@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed     (or memory, rating, web)
 
-Each prints a table against the budgets of the README and writes `build/bench/<name>.json`.
+Each prints a table against the budgets of `docs/benchmarks.md` and writes `build/bench/<name>.json`.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ def test_without_anybody_waiting_a_turn_is_kept(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "locks").mkdir()
     turns = Turns(tmp_path, CPU)
     with turns.turn():
+        taken_at = turns._since
         turns.give_way()
-    with turns.turn():
-        pass
+        assert turns._since == taken_at
 
 
 def test_auto_is_a_gpu_where_there_is_one_and_a_missing_one_gives_a_sentence() -> None:
