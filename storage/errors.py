@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, StatementError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError, SQLAlchemyError, StatementError
 
 _TOO_LONG = "another process kept the database busy for too long: try again"
 BUSY = f"Not saved: {_TOO_LONG}."
@@ -37,6 +37,9 @@ class StaleAttemptError(RuntimeError):
 
 UNAVAILABLE: tuple[type[Exception], ...] = (NotSavedError, UnreadableError, OperationalError)
 """What a busy, full or missing database raises: who can wait tries again, training never stops for it."""
+
+ANY: tuple[type[Exception], ...] = (NotSavedError, UnreadableError, SQLAlchemyError)
+"""All that a call into storage raises beside its own ValueError and LookupError; the rest are bugs."""
 
 
 def in_words(error: StatementError, *, writing: bool) -> Exception:

@@ -181,14 +181,21 @@ def cancel_group(db: Database, group_id: str) -> bool:
     return _change(db, group_id, ("queued", "running"), state="canceled", finished_at=utc_now())
 
 
-def requeue_group(db: Database, group_id: str) -> bool:
-    """running -> queued, for a worker that died; the second time -> failed, and False. Stored images stay."""
+def requeue_group(db: Database, group_id: str, *, died: bool) -> bool:
+    """running -> queued, for a worker that ended; stored images stay.
+
+    Args:
+        died: the group may be what killed the worker: the second time it fails, and False is returned. A
+            worker that was asked to end leaves no mark on the group.
+    """
     with db.write() as session:
         group = required(session, ImageGroup, group_id, "group")
         if group.state != "running":
             return False
         group.phase = None
-        if group.claims >= MAX_CLAIMS:
+        if not died:
+            group.claims -= 1
+        elif group.claims >= MAX_CLAIMS:
             group.state, group.finished_at = "failed", utc_now()
             group.reason = (
                 "the engine stopped twice while it drew this group: see its log, then ask for it again"

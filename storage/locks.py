@@ -9,12 +9,17 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_POLL_SECONDS = 0.01
 _PROBE_SECONDS = 0.1
 """An `is_held` probe takes the lock for microseconds; an attempt that does not wait outlasts that."""
+
+
+class GaveUpError(Exception):
+    """Somebody who waited for a lock was told to wait no longer; it holds nothing."""
 
 
 class FileLock:
@@ -73,9 +78,9 @@ class FileLock:
         self.release()
 
 
-def _try(fd: int) -> bool:
+def _try(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -115,12 +120,16 @@ class Turnstile:
         self._issue = folder / f"{name}.lock"
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Waits for the device and holds it for the block. Not re-entrant."""
+    def turn(self, give_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Waits for the device and holds it for the block. Not re-entrant.
+
+        Raises:
+            GaveUpError: `give_up` came true before the device was free.
+        """
         number, ticket = self._draw()
         try:
             for lower in [other for other in self._numbers() if other < number]:
-                self._wait_for(lower)
+                self._wait_for(lower, give_up)
             yield
         finally:
             ticket.path.unlink()
@@ -138,14 +147,20 @@ class Turnstile:
             ticket.acquire()
         return number, ticket
 
-    def _wait_for(self, number: int) -> None:
-        """Returns when the holder of this ticket has finished or died; clears up after the dead."""
+    def _wait_for(self, number: int, give_up: Callable[[], bool]) -> None:
+        """Returns when the holder of this ticket has finished or died; clears up after the dead.
+
+        It looks again and again, as a wait inside flock would go on over every signal.
+        """
         try:
             fd = os.open(self._path(number), os.O_RDWR)
         except FileNotFoundError:
             return
         try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
+            while not _try(fd, fcntl.LOCK_SH):
+                if give_up():
+                    raise GaveUpError
+                time.sleep(_POLL_SECONDS)
             self._path(number).unlink(missing_ok=True)
         finally:
             os.close(fd)

@@ -43,30 +43,42 @@ def use_all_cores() -> None:
 
 
 class Turns:
-    """The device, shared by one worker and one trainer; each asks before it computes."""
+    """The device, shared by one worker and one trainer; each asks before it computes.
 
-    def __init__(self, home: Path, device: torch.device) -> None:
+    Args:
+        give_up: when it is true, waiting for the device ends with GaveUpError.
+    """
+
+    def __init__(self, home: Path, device: torch.device, give_up: Callable[[], bool] = lambda: False) -> None:
+        self._give_up = give_up
         self._turnstile = Turnstile(home / "locks", str(device).replace(":", "-"))
         self._held = ExitStack()
         self._since = 0.0
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """Waits for the device and holds it for the block."""
-        self._take()
+        """Waits for the device and holds it for the block. Raises GaveUpError."""
+        self._take(self._give_up)
         try:
             yield
         finally:
             self._held.close()
 
-    def give_way(self) -> None:
-        """Inside a turn: lets somebody who waits go first, once this turn has lasted long enough."""
-        if time.monotonic() - self._since >= MIN_TURN_SECONDS and self._turnstile.is_wanted():
-            self._held.close()
-            self._take()
+    def give_way(self, *, may_give_up: bool = True) -> None:
+        """Inside a turn: lets somebody who waits go first, once this turn has lasted long enough.
 
-    def _take(self) -> None:
-        self._held.enter_context(self._turnstile.turn())
+        Whoever is about to give up computes on to its next safe point instead.
+
+        Args:
+            may_give_up: False where the work cannot be left half done: the wait is seen through.
+        """
+        is_long = time.monotonic() - self._since >= MIN_TURN_SECONDS
+        if is_long and not self._give_up() and self._turnstile.is_wanted():
+            self._held.close()
+            self._take(self._give_up if may_give_up else lambda: False)
+
+    def _take(self, give_up: Callable[[], bool]) -> None:
+        self._held.enter_context(self._turnstile.turn(give_up))
         self._since = time.monotonic()
 
 

@@ -1,7 +1,8 @@
 """The one thread per data folder that turns queued runs into processes and keeps rows true to processes.
 
-It runs in the web process, or in any other that opens the folder; an flock elects one, the others look on
-and take over when it goes. Runs outlive it: after a restart it adopts what it finds alive.
+It runs in the web process, or in any other that opens the folder. An flock elects one for the runs and
+another one the keeper of the engine workers; the others look on and take over when it goes. Runs outlive
+it: after a restart it adopts what it finds alive.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from itertools import takewhile
+from pathlib import Path
 
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.executors import TRAINER, LocalExecutor
@@ -19,7 +21,7 @@ from flowgrpo.runs.patience import insist
 from flowgrpo.runs.runner import GRACE_SECONDS, close_sample_groups
 from storage import checkpoints, runs
 from storage.engine import Database
-from storage.errors import UNAVAILABLE
+from storage.errors import ANY, UNAVAILABLE
 from storage.locks import FileLock
 from storage.models import Run, RunAttempt, RunState
 
@@ -30,7 +32,27 @@ MAX_STILLBORN_ATTEMPTS = 3
 """Attempts in a row whose shim never began, after which a run is not started again by itself."""
 RETRY: tuple[type[Exception], ...] = (*UNAVAILABLE, OSError)
 """What the next round may not meet again."""
+BUGS: tuple[type[Exception], ...] = (*ANY, ValueError, LookupError, RuntimeError)
+"""What no round should meet, and what should not end the care for the other runs either."""
+PAUSE_SECONDS = 5.0
+"""After one of those."""
 _log = logging.getLogger(__name__)
+
+
+class _Election:
+    """Won by whoever holds the lock, until it resigns or dies."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(path)
+        self.is_won = False
+
+    def try_for(self) -> bool:
+        self.is_won = self.is_won or self._lock.acquire(blocking=False)
+        return self.is_won
+
+    def resign(self) -> None:
+        self.is_won = False
+        self._lock.release()
 
 
 class Dispatcher:
@@ -58,17 +80,17 @@ class Dispatcher:
         self.executor = LocalExecutor(db.home, trainer=trainer, grace_seconds=grace_seconds)
         self.keepers = [WorkerKeeper(db, device, worker) for device in devices]
         self.orphan_seconds = orphan_seconds
-        self._lock = FileLock(layout.dispatcher_lock(db.home))
-        self._is_active = False
-        self._host, self._boot = process.host_name(), process.boot_id()
+        self._runs = _Election(layout.dispatcher_lock(db.home))
+        self._engines = _Election(layout.engines_lock(db.home))
+        self._host, self._boot = process.host_of(db.home), process.boot_id()
         self._orphaned_since: dict[str, float] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="dispatcher", daemon=True)
 
     @property
     def is_active(self) -> bool:
-        """Whether this dispatcher was elected; a passive one changes nothing."""
-        return self._is_active
+        """Whether this dispatcher was elected for the runs; a passive one changes none."""
+        return self._runs.is_won
 
     def start(self) -> Dispatcher:
         """Starts the thread; returns itself."""
@@ -82,28 +104,36 @@ class Dispatcher:
             self._thread.join()
 
     def _loop(self) -> None:
-        while not self._ending.is_set():
-            try:
-                if self._is_active or self._elect():
-                    self.tick()
-            except RETRY as error:
-                _log.warning("the dispatcher will try again: %s", error)
-            self._ending.wait(POLL_SECONDS)
-        if self._is_active:
+        try:
+            while not self._ending.is_set():
+                self._round()
+                self._ending.wait(POLL_SECONDS)
+        finally:
             for keeper in self.keepers:
                 keeper.stop()
             self.executor.let_go()
-            self._is_active = False
-            self._lock.release()
+            self._engines.resign()
+            self._runs.resign()
 
-    def _elect(self) -> bool:
-        self._is_active = self._lock.acquire(blocking=False)
-        return self._is_active
+    def _round(self) -> None:
+        try:
+            if self.keepers and self._engines.try_for():
+                self.tick_engines()
+            if self._runs.try_for():
+                self.tick_runs()
+        except RETRY as error:
+            _log.warning("the dispatcher will try again: %s", error)
+        except BUGS:
+            _log.exception("the dispatcher will try again in %.0f s", PAUSE_SECONDS)
+            self._ending.wait(PAUSE_SECONDS)
 
-    def tick(self) -> None:
-        """One round: the worker, the runs that should be alive, the next queued run."""
+    def tick_engines(self) -> None:
+        """One round of the engine workers: started, buried, started again."""
         for keeper in self.keepers:
             keeper.tick()
+
+    def tick_runs(self) -> None:
+        """One round of the runs: those that should be alive, then the next queued one."""
         self.executor.reap()
         for run in runs.active_runs(self.db, self._host):
             self._look_after(run)

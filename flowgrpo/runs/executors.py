@@ -38,14 +38,21 @@ class LocalExecutor:
 
         Raises:
             BlockingIOError: processes of an earlier attempt still hold the lock.
+            OSError: the process cannot be started; the lock is free.
         """
         lock = FileLock(layout.run_lock(self.home, run_id))
         if not lock.acquire(blocking=False):
             raise BlockingIOError(f"processes of an earlier attempt of run {run_id} are still there")
+        try:
+            self._shims[run_id] = self._spawn(run_id, attempt, lock)
+        finally:
+            lock.hand_over()  # where no process was started, nobody holds it any more
+
+    def _spawn(self, run_id: str, attempt: int, lock: FileLock) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "flowgrpo.runs.runner", "--home", str(self.home)]
         command += ["--lock-fd", str(lock.fd), "--grace", str(self.grace_seconds), run_id, str(attempt)]
         with layout.run_log(self.home, run_id).open("ab") as log:
-            self._shims[run_id] = subprocess.Popen(
+            return subprocess.Popen(
                 [*command, "--", *self.trainer],
                 pass_fds=(lock.fd,),
                 start_new_session=True,
@@ -54,7 +61,6 @@ class LocalExecutor:
                 stderr=subprocess.STDOUT,
                 env=process.child_environment(process.RUN_MARK, run_id),
             )
-        lock.hand_over()
 
     def probe(self, run_id: str, pid: int | None, pid_start: int | None) -> Liveness:
         """`alive`: the shim is there; `orphaned`: only what it started is; `gone`: nothing is."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.patience import attempt_write
@@ -28,9 +29,9 @@ MAX_LOG_BYTES = 5_000_000
 _log = logging.getLogger(__name__)
 
 
-def worker_id(device: str) -> str:
+def worker_id(home: Path, device: str) -> str:
     """The same at every start, so that what a dead worker had in work is found by its successor."""
-    return f"{process.host_name()}:{device}"
+    return f"{process.host_of(home)}:{device}"
 
 
 class WorkerKeeper:
@@ -46,7 +47,7 @@ class WorkerKeeper:
         self.db = db
         self.device = device
         self.command = tuple(command)
-        self.worker_id = worker_id(device)
+        self.worker_id = worker_id(db.home, device)
         self._mark = f"{db.home.resolve()}:{device}"
         self._path = layout.worker_lock(db.home, device)
         self._worker: subprocess.Popen[bytes] | None = None
@@ -63,7 +64,7 @@ class WorkerKeeper:
             self._bury(code)
         if time.monotonic() < self._next_start or self._is_taken():
             return
-        self._recover()
+        self._recover(died=True)
         self._start()
 
     def _is_taken(self) -> bool:
@@ -81,11 +82,18 @@ class WorkerKeeper:
         lock = FileLock(self._path)
         if not lock.acquire(blocking=False):
             return
+        try:
+            self._worker = self._spawn(lock)
+        finally:
+            lock.hand_over()  # where no process was started, nobody holds it any more
+        self._started_at = time.monotonic()
+
+    def _spawn(self, lock: FileLock) -> subprocess.Popen[bytes]:
         log = layout.worker_log(self.db.home, self.device)
         if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
             log.replace(log.with_suffix(".old.log"))
         with log.open("ab") as output:
-            self._worker = subprocess.Popen(
+            return subprocess.Popen(
                 [*self.command, "--home", str(self.db.home), "--device", self.device, UNTIL_STDIN_CLOSES],
                 pass_fds=(lock.fd,),
                 start_new_session=True,
@@ -94,8 +102,6 @@ class WorkerKeeper:
                 stderr=subprocess.STDOUT,
                 env=process.child_environment(process.WORKER_MARK, self._mark),
             )
-        lock.hand_over()
-        self._started_at = time.monotonic()
 
     def _bury(self, code: int) -> None:
         """Notes the death, ends its children, and puts off the next start when it died of starting."""
@@ -117,9 +123,9 @@ class WorkerKeeper:
             ),
         )
 
-    def _recover(self) -> None:
+    def _recover(self, *, died: bool) -> None:
         for group in groups.orphaned_groups(self.db, self.worker_id):
-            attempt_write("requeue", partial(groups.requeue_group, self.db, group.id))
+            attempt_write("requeue", partial(groups.requeue_group, self.db, group.id, died=died))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Ends the worker between two steps, or by force; what it had in work is queued again."""
@@ -133,7 +139,7 @@ class WorkerKeeper:
             self._worker.wait()
         self._worker = None
         process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
-        self._recover()
+        self._recover(died=False)
 
     def _close_pipe(self) -> None:
         assert self._worker is not None

@@ -41,8 +41,13 @@ def worker_log(home: Path, device: str) -> Path:
 
 
 def dispatcher_lock(home: Path) -> Path:
-    """Held by the one dispatcher that acts on this data folder."""
+    """Held by the one dispatcher that acts on the runs of this data folder."""
     return home / "locks" / "dispatcher.lock"
+
+
+def engines_lock(home: Path) -> Path:
+    """Held by the one dispatcher that keeps the engine workers of this data folder alive."""
+    return home / "locks" / "engines.lock"
 
 
 def log_tail(path: Path, lines: int = 40, max_bytes: int = 64 * 1024) -> list[str]:

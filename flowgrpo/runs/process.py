@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -26,9 +27,21 @@ _PR_SET_CHILD_SUBREAPER = 36
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def host_name() -> str:
-    """This machine's name, as it stands in run rows."""
-    return socket.gethostname()
+def host_of(home: Path) -> str:
+    """The name under which runs and workers of this data folder stand in its rows.
+
+    Drawn once from the machine's name and kept in the folder: a machine that is renamed, or a container
+    made anew, finds what its predecessor left.
+    """
+    path = home / "locks" / "host"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"host.{os.getpid()}")
+        draft.write_text(f"{socket.gethostname()}-{secrets.token_hex(3)}")
+        with suppress(FileExistsError):
+            os.link(draft, path)  # unlike a rename, the first of two processes wins
+        draft.unlink()
+    return path.read_text()
 
 
 def boot_id() -> str:

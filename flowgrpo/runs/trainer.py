@@ -31,6 +31,7 @@ from flowgrpo.update import Learner, UpdateMetrics, update
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.errors import UNAVAILABLE
+from storage.locks import GaveUpError
 from storage.models import Checkpoint, Run
 
 CALIBRATION_GROUPS = 6
@@ -76,7 +77,7 @@ class Trainer:
         stop: threading.Event,
     ) -> None:
         self.db, self.run, self.config, self.stop = db, run, config, stop
-        self.turns = Turns(db.home, device)
+        self.turns = Turns(db.home, device, stop.is_set)
         self._beat_at = 0.0
         self._seconds_per_update: float | None = None
         self.position = Position()
@@ -112,7 +113,7 @@ class Trainer:
                 failpoint("train.updated")
                 self._save_if_due()
                 self._sample_grid()
-        except _StopRequestedError:
+        except (_StopRequestedError, GaveUpError):
             self._save()
             self._leave()
             sentence = (
@@ -256,7 +257,7 @@ class Trainer:
         if may_stop and self.stop.is_set():
             raise _StopRequestedError
         self._beat(phase)
-        self.turns.give_way()
+        self.turns.give_way(may_give_up=may_stop)
 
     def _beat(self, phase: str, *, now: bool = False) -> None:
         if not now and time.monotonic() - self._beat_at < BEAT_SECONDS:

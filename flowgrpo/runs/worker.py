@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -23,12 +24,12 @@ from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
 from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
-from flowgrpo.runs.process import host_name
+from flowgrpo.runs.process import host_of
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import checkpoints, groups, runs, workers
 from storage.engine import Database, open_database
 from storage.errors import UNAVAILABLE
-from storage.locks import FileLock
+from storage.locks import FileLock, GaveUpError
 from storage.models import ImageGroup, WorkerState
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "starter" / "weights"
@@ -77,11 +78,12 @@ class Worker:
 
     def __init__(self, db: Database, device: str, weights: Path) -> None:
         self.db = db
-        self.name = worker_id(device)
+        self.name = worker_id(db.home, device)
+        self.host = host_of(db.home)
         self.ending = threading.Event()
         self.beacon = Beacon(db, self.name)
         self.device = resolve(device)
-        self.turns = Turns(db.home, self.device)
+        self.turns = Turns(db.home, self.device, self.ending.is_set)
         self.shelf = PolicyShelf(db, self.device)
         stack = load_stack(EMBEDDED, weights, str(self.device))
         self.painter = Painter(db, self.shelf, stack, self._say, self.ending.is_set)
@@ -98,7 +100,7 @@ class Worker:
         ]
         if bases:
             self.beacon.say("starting", f"loading {bases[-1].name}")
-            with self.turns.turn():
+            with suppress(GaveUpError), self.turns.turn():
                 self.shelf.get(bases[-1])
         self.beacon.say("idle", describe(self.device))
 
@@ -121,14 +123,14 @@ class Worker:
     def work(self, group: ImageGroup) -> None:
         """Paints one group; whatever happens to it, the worker lives on."""
         try:
-            if runs.active_runs(self.db, host_name()):
+            if runs.active_runs(self.db, self.host):
                 groups.set_phase(self.db, group.id, "waiting for the run's turn to end")
             with self.turns.turn():
                 self.painter.paint(group)
         except CanceledError:
             _log.info("group %s was canceled", group.id)
-        except InterruptedDrawingError:
-            insist("requeue", lambda: groups.requeue_group(self.db, group.id))
+        except (InterruptedDrawingError, GaveUpError):
+            insist("requeue", lambda: groups.requeue_group(self.db, group.id, died=False))
         except REFUSALS as error:
             _log.info("group %s: %s", group.id, error, exc_info=True)
             self._fail(group, str(error))

@@ -83,7 +83,7 @@ def new_run(db: Database, parent: Checkpoint, **changes: Any) -> Run:
 
 def begin(db: Database, run: Run) -> Run:
     """What dispatcher and shim do before the trainer starts."""
-    claimed = runs.claim_run(db, host=process.host_name(), boot_id=process.boot_id())
+    claimed = runs.claim_run(db, host=process.host_of(db.home), boot_id=process.boot_id())
     assert claimed is not None
     assert claimed.id == run.id
     assert runs.move(db, run.id, to="running", from_states=("starting",), attempt=claimed.attempt)

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from flowgrpo.runs import dispatcher as dispatcher_module
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.dispatcher import Dispatcher
 from storage import checkpoints, runs
 from storage.engine import Database
+from storage.locks import is_held
 from storage.models import Checkpoint, Run
 from tests.runs.helpers import FAKE, ROOT, MakeDispatcher, assert_all_gone, state_of, wait_for
 
@@ -26,6 +30,8 @@ sys.stdin.read()
 """
 
 
+IDLE = (sys.executable, "-S", "-c", "import sys; sys.stdin.read()")
+"""A worker that never works."""
 CLAIMER = """
 import os, sys
 from pathlib import Path
@@ -55,7 +61,8 @@ def test_a_second_dispatcher_stays_passive_until_the_first_goes(
     first = dispatch()
     wait_for(lambda: first.is_active)
     second = dispatch()
-    assert not second.is_active
+    for _ in range(20):
+        assert not second._runs.try_for()
     first.stop()
     wait_for(lambda: second.is_active, what="the second to take over")
     assert not first.is_active
@@ -76,7 +83,7 @@ def test_a_run_goes_on_without_the_web_and_is_adopted_by_the_next(
     adopter = dispatch("polite")
     wait_for(lambda: adopter.is_active, seconds=5.0, what="the next dispatcher")
     for _ in range(4):
-        adopter.tick()
+        adopter.tick_runs()
     assert state_of(db, run) == "running"
     assert runs.get_run(db, run.id).attempt == 1
     assert _shim(db, run) == shim
@@ -145,19 +152,73 @@ def test_a_run_whose_shim_never_begins_is_given_up_after_three_attempts(
     dispatcher = Dispatcher(db, devices=())
     monkeypatch.setattr(dispatcher.executor, "start", lambda *_: None)
     for _ in range(12):
-        dispatcher.tick()
+        dispatcher.tick_runs()
     ended = runs.get_run(db, run.id)
     assert (ended.state, ended.attempt) == ("failed", 3)
 
 
 def test_a_reboot_ends_the_runs_of_the_last_boot(db: Database, run: Run) -> None:
-    claimed = runs.claim_run(db, host=process.host_name(), boot_id="the last boot")
+    claimed = runs.claim_run(db, host=process.host_of(db.home), boot_id="the last boot")
     assert claimed is not None
     runs.record_attempt(db, run.id, 1, pid=os.getpid(), pid_start=process.start_of(os.getpid()))
-    Dispatcher(db, devices=()).tick()
+    Dispatcher(db, devices=()).tick_runs()
     ended = runs.get_run(db, run.id)
     assert ended.state == "failed"
     assert "The machine was restarted" in (ended.reason or "")
+
+
+def test_a_run_whose_process_cannot_be_started_leaves_its_lock_free(db: Database, run: Run) -> None:
+    layout.run_log(db.home, run.id).mkdir(parents=True)  # a folder where the log should be
+    Dispatcher(db, devices=()).tick_runs()
+    ended = runs.get_run(db, run.id)
+    assert ended.state == "failed"
+    assert "could not be started" in (ended.reason or "")
+    assert not is_held(layout.run_lock(db.home, run.id))
+
+
+def test_a_dispatcher_of_runs_alone_leaves_the_engines_to_another(
+    db: Database, dispatch: MakeDispatcher
+) -> None:
+    command_line = dispatch()
+    wait_for(lambda: command_line.is_active)
+    web = Dispatcher(db, devices=("cpu",), worker=IDLE).start()
+    try:
+        wait_for(lambda: web.keepers[0].pid, what="the engine of the second")
+        assert not web.is_active
+    finally:
+        web.stop()
+    assert not is_held(layout.engines_lock(db.home))
+
+
+def test_a_bug_met_in_one_round_does_not_end_the_dispatcher(
+    db: Database, run: Run, dispatch: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, broken = runs.claim_run, threading.Event()
+
+    def breaks(db: Database, **who: str) -> Run | None:
+        if broken.is_set():
+            return claim(db, **who)
+        broken.set()
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(dispatcher_module, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(runs, "claim_run", breaks)
+    dispatch("done")
+    wait_for(lambda: state_of(db, run) == "completed", what="the end of the run")
+
+
+def test_a_renamed_machine_finds_the_runs_of_its_former_name(
+    db: Database, run: Run, dispatch: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = dispatch("polite")
+    folder = _running(db, run)
+    first.stop()
+    monkeypatch.setattr(socket, "gethostname", lambda: "another-name")
+    adopter = dispatch("polite")
+    wait_for(lambda: adopter.is_active)
+    os.kill(_shim(db, run), signal.SIGKILL)
+    wait_for(lambda: state_of(db, run) == "failed", what="a run that is looked after")
+    assert folder.exists()
 
 
 def test_four_processes_claim_each_run_once(db: Database, base: Checkpoint) -> None:

@@ -117,6 +117,29 @@ def test_a_group_whose_worker_dies_twice_is_failed_with_a_sentence(db: Database,
     assert "ended by SIGKILL" in workers.worker_status(db)[0].detail
 
 
+def test_a_group_whose_worker_is_asked_to_end_however_often_is_not_blamed(
+    db: Database, base: Checkpoint
+) -> None:
+    group = _request(db, base)
+    for _ in range(4):
+        keeper = WorkerKeeper(db, "cpu", IDLE)
+        keeper.tick()
+        groups.claim_group(db, keeper.worker_id)
+        keeper.stop()
+        assert groups.get_group(db, group.id).group.state == "queued"
+
+
+def test_a_worker_that_cannot_be_started_leaves_its_lock_free(db: Database, base: Checkpoint) -> None:
+    keeper = WorkerKeeper(db, "cpu", ("/nowhere/python",))
+    with pytest.raises(OSError, match="nowhere"):
+        keeper.tick()
+    assert not is_held(layout.worker_lock(db.home, "cpu"))
+    keeper.command = IDLE
+    keeper.tick()
+    assert keeper.pid is not None
+    keeper.stop()
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

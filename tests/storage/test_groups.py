@@ -120,7 +120,7 @@ def test_a_canceled_group_tells_its_worker(db: Database, base: Checkpoint) -> No
     assert groups.cancel_group(db, group.id)
     assert not groups.set_phase(db, group.id, "step 2 of 8")
     assert not groups.finish_group(db, group.id)
-    assert not groups.requeue_group(db, group.id)
+    assert not groups.requeue_group(db, group.id, died=True)
     assert groups.get_group(db, group.id).group.state == "canceled"
 
 
@@ -132,7 +132,7 @@ def test_a_dead_workers_group_is_tried_once_more_and_keeps_its_images(db: Databa
         draw(db, claimed)
         (orphan,) = groups.orphaned_groups(db, "host:cpu")
         assert orphan.id == asked.id
-        assert groups.requeue_group(db, asked.id) is not is_last
+        assert groups.requeue_group(db, asked.id, died=True) is not is_last
     view = groups.get_group(db, asked.id)
     assert view.group.state == "failed"
     assert view.group.reason is not None
