@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from storage.engine import Database
 
 STARTER = Path(__file__).parent / "flowgrpo" / "starter" / "weights" / "pipeline"
-_POLL_SECONDS = 1.0
 
 cli = typer.Typer(
     add_completion=False, no_args_is_help=False, help="FlowGRPO Studio: tune text-to-image models to a taste."
@@ -45,8 +43,22 @@ def _open(home: Path, base: Path | None = None) -> Database:
     if STARTER.is_dir():
         _register(db, "starter", STARTER)
     if base is not None:
+        _check_name(db, base)
         _register(db, base.name, base)
     return db
+
+
+def _check_name(db: Database, folder: Path) -> None:
+    """A folder that moved keeps its checkpoints; another folder of the same name must not inherit them."""
+    from storage.checkpoints import base_of, list_checkpoints
+
+    bases = [base_of(db, one) for one in list_checkpoints(db) if one.path is None]
+    source = next((base.source for base in bases if base.name == folder.name), None)
+    if source is not None and Path(source).is_dir() and Path(source).resolve() != folder.resolve():
+        raise _fail(
+            f"A base named {folder.name} is known already, from {source}: rename the folder {folder}, "
+            "so that the checkpoints of the two are not mixed up."
+        )
 
 
 def _register(db: Database, name: str, folder: Path) -> None:
@@ -93,7 +105,8 @@ def serve(
     db = _open(home, base)
     app = create_app(db, host=address)
     dispatcher = Dispatcher(db).start()
-    typer.echo(f"FlowGRPO Studio: http://{address}:{number}  (data in {home}; Ctrl+C ends it, runs go on)")
+    shown = f"[{address}]" if ":" in address else address
+    typer.echo(f"FlowGRPO Studio: http://{shown}:{number}  (data in {home}; Ctrl+C ends it, runs go on)")
     try:
         uvicorn.run(app, host=address, port=number, log_level="warning", timeout_graceful_shutdown=2)
     finally:
@@ -129,7 +142,7 @@ def run(
     name: str = "from the command line",
     home: Home = _HOME,
 ) -> None:
-    """Starts a FlowGRPO run without a browser, and waits until it has ended."""
+    """Starts a FlowGRPO run without a browser, and waits until it has ended or paused."""
     from pydantic import ValidationError
 
     from flowgrpo.config import RunConfig
@@ -164,23 +177,16 @@ def run(
 
 
 def _watch(db: Database, run_id: str) -> str:
-    """Prints each new line of progress until the run has ended; returns its last state."""
+    """Prints each new line of progress until the run has ended or paused; returns its last state."""
+    from flowgrpo.runs.local import follow_run
     from storage import runs
 
-    last = ""
-    while True:
-        now, beat = runs.get_run(db, run_id), runs.beat_of(db, run_id)
-        line = f"run {now.number}: {now.state}" + (
-            f", update {beat.update} of {beat.num_updates}, {beat.phase}" if beat else ""
-        )
-        if line != last:
-            typer.echo(line)
-            last = line
-        if now.state in runs.ENDED:
-            if now.reason:
-                typer.echo(now.reason)
-            return now.state
-        time.sleep(_POLL_SECONDS)
+    number = runs.get_run(db, run_id).number
+    for now in follow_run(db, run_id):
+        typer.echo(f"run {number}: {now.state}, update {now.update} of {now.num_updates}, {now.phase}")
+    if now.reason:
+        typer.echo(now.reason)
+    return now.state
 
 
 @cli.command()

@@ -57,7 +57,7 @@ def _peak_of_run(db: Database, server: Studio, prompts: tuple[str, ...], base: s
     config = fast_and_faithful(prompts, num_updates=2).model_dump(mode="json")
     run = runs.create_run(db, name="bench", owner_id="local", parent_checkpoint_id=base, config=config)
     peak = 0
-    while runs.get_run(db, run.id).state not in runs.ENDED:
+    while runs.get_run(db, run.id).state not in runs.AT_REST:
         found = server.children("flowgrpo.runs.train")
         peak = max(peak, _highest(found))
         time.sleep(0.2)

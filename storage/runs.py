@@ -38,6 +38,8 @@ QUEUED: tuple[RunState, ...] = ("queued",)
 PAUSED: tuple[RunState, ...] = ("paused",)
 RESUMABLE: tuple[RunState, ...] = ("stopped", "failed", "lost", "paused")
 ENDED: frozenset[RunState] = frozenset({"stopped", "completed", "failed", "lost", "canceled"})
+AT_REST: frozenset[RunState] = ENDED | {"paused"}
+"""Only a person moves a run from here (or, from `lost`, the dispatcher that wrote it)."""
 
 
 def create_run(

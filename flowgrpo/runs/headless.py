@@ -12,68 +12,54 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from flowgrpo.runs.dispatcher import Dispatcher
 from flowgrpo.runs.executors import TRAINER
 from flowgrpo.runs.keeper import WORKER
+from flowgrpo.runs.local import POLL_SECONDS, dispatching, follow_groups, follow_run
 from flowgrpo.runs.pictures import read_png
 from storage import blobs, groups, runs, workers
 from storage.engine import Database
 from storage.models import Run
 
-POLL_SECONDS: Final = 0.25
-LIMIT_SECONDS: Final = 3600.0
-"""What takes longer than this is broken, not slow."""
+START_SECONDS: Final = 600.0
+"""A worker that takes longer than this to load the starter is broken, not slow."""
 
 
 @contextmanager
 def engine(db: Database, weights: Path) -> Iterator[None]:
     """The dispatcher with an engine worker, as `app.py serve` has it; nothing is left running after it."""
-    dispatcher = Dispatcher(
-        db,
-        trainer=(*TRAINER, "--weights", str(weights)),
-        worker=(*WORKER, "--weights", str(weights)),
-    ).start()
-    try:
-        yield
-    finally:
-        for run in runs.list_runs(db):
-            if run.state not in runs.ENDED:
-                runs.request_stop(db, run.id)
-                wait_for_run(db, run)
-        dispatcher.stop()
-
-
-def _waiting(what: str) -> Iterator[None]:
-    """Yields until the limit, with a pause after each; raises RuntimeError then."""
-    end = time.monotonic() + LIMIT_SECONDS
-    while time.monotonic() < end:
-        yield
-        time.sleep(POLL_SECONDS)
-    raise RuntimeError(f"{what} took longer than {LIMIT_SECONDS / 60:.0f} minutes")
+    with dispatching(
+        db, trainer=(*TRAINER, "--weights", str(weights)), worker=(*WORKER, "--weights", str(weights))
+    ):
+        try:
+            yield
+        finally:
+            for run in runs.list_runs(db):
+                if run.state not in runs.AT_REST:
+                    runs.request_stop(db, run.id)
+                    wait_for_run(db, run)
 
 
 def wait_for_worker(db: Database) -> None:
-    """Returns when an engine worker is warm."""
-    for _ in _waiting("the start of the engine worker"):
-        if any(beat.state == "idle" for beat in workers.worker_status(db)):
-            return
+    """Returns when an engine worker is warm; RuntimeError when none is after `START_SECONDS`."""
+    end = time.monotonic() + START_SECONDS
+    while not any(beat.state == "idle" for beat in workers.worker_status(db)):
+        if time.monotonic() > end:
+            raise RuntimeError(f"the engine worker did not start within {START_SECONDS / 60:.0f} minutes")
+        time.sleep(POLL_SECONDS)
 
 
 def wait_for_run(db: Database, run: Run) -> Run:
-    """The run's row when it has ended, in whatever state."""
-    for _ in _waiting("the run"):
-        now = runs.get_run(db, run.id)
-        if now.state in runs.ENDED:
-            return now
-    raise AssertionError("unreachable: waiting ends with an error")
+    """The run's row when it has ended or paused, in whatever state."""
+    for _ in follow_run(db, run.id):
+        pass
+    return runs.get_run(db, run.id)
 
 
 def images_of(db: Database, group_id: str) -> UInt8[Tensor, "seed 3 height width"]:
     """The images of a group when it is done; RuntimeError when it failed."""
-    for _ in _waiting("a group"):
-        view = groups.get_group(db, group_id)
-        if view.group.state in ("failed", "canceled"):
-            raise RuntimeError(f"a group was not drawn: {view.group.reason}")
-        if view.group.state == "done":
-            break
+    for _ in follow_groups(db, [group_id]):
+        pass
+    view = groups.get_group(db, group_id)
+    if view.group.state != "done":
+        raise RuntimeError(f"a group was not drawn: {view.group.reason or view.group.state}")
     return torch.stack([read_png(blobs.path_of(db.home, one.image.sha256)) for one in view.images])

@@ -24,7 +24,6 @@ from storage.engine import Database
 from storage.models import RunState
 
 POLL_SECONDS = 0.25
-RUN_ENDS: frozenset[RunState] = runs.ENDED | {"paused"}
 
 
 @dataclass(frozen=True)
@@ -62,13 +61,13 @@ def dispatching(db: Database, **options: Any) -> Iterator[Dispatcher]:
 
 
 def follow_run(db: Database, run_id: str) -> Iterator[RunStatus]:
-    """Yields a run's status whenever it changes, until it has ended; the last one says how.
+    """Yields a run's status whenever it changes, until it ends or pauses; the last one says how.
 
     Raises:
         LookupError: there is no such run.
     """
     last = None
-    while last is None or last.state not in RUN_ENDS:
+    while last is None or last.state not in runs.AT_REST:
         status = run_status(db, run_id)
         if status != last:
             yield status

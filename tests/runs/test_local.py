@@ -25,6 +25,13 @@ def test_a_failed_run_is_followed_to_its_reason(db: Database, run: Run) -> None:
     assert "fell over" in (last.reason or "")
 
 
+def test_a_run_that_pauses_is_followed_until_then(db: Database, run: Run) -> None:
+    with dispatching(db, devices=(), trainer=fake("74")):
+        *_, last = follow_run(db, run.id)
+        assert_all_gone(run)
+    assert last.state == "paused"
+
+
 def test_following_groups_ends_when_none_is_left_in_work(db: Database, base: Checkpoint) -> None:
     made = [
         groups.request_group(db, prompt="red hair", checkpoint_id=base.id, config=SAMPLING, seeds=[seed])

@@ -49,6 +49,19 @@ def test_another_base_is_noted_with_its_class(tmp_path: Path) -> None:
     db.close()
 
 
+def test_another_folder_of_a_bases_name_is_refused_and_a_moved_one_is_not(tmp_path: Path) -> None:
+    index = json.dumps({"_class_name": "StableDiffusionXLPipeline"})
+    first, second = tmp_path / "a" / "mine", tmp_path / "b" / "mine"
+    for folder in (first, second):
+        folder.mkdir(parents=True)
+        (folder / "model_index.json").write_text(index)
+    app._open(tmp_path / "home", first).close()
+    with pytest.raises(typer.Exit):
+        app._open(tmp_path / "home", second)
+    first.rename(tmp_path / "gone")
+    app._open(tmp_path / "home", second).close()
+
+
 def test_a_run_file_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"prompts": []}')
     done = front.invoke(app.cli, ["run", str(tmp_path / "run.json")])
