@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 from typing import Final
 
@@ -22,12 +23,19 @@ _SENTENCES: Final[dict[int, str]] = {
     BAD_CONFIG: "The run's settings cannot be used.",
     SCHEMA_MISMATCH: "The database belongs to another version of this program.",
     NO_DEVICE: "The device that the run needs is not there.",
-    DISK_FULL: "The disk is too full to store a checkpoint.",
+    DISK_FULL: "The disk is full: free some space, then resume the run.",
     STOPPED: "The run stopped at a safe point and can be resumed.",
     NOT_FINITE: "Three updates in a row were not finite, so the run ended before it damaged the adapter.",
     OUT_OF_MEMORY: "The device ran out of memory three times.",
     REWARDS_FAILED: "The rewards could not score the images.",
 }
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether freeing some space, or a larger quota, is what helps."""
+    return error.errno in _NO_ROOM
 
 
 class EndedError(Exception):

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
+import os
 import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from flowgrpo.runs import exits
 from flowgrpo.runs.patience import attempt_write, insist
 from storage import runs
 from storage.engine import Database
 
 FLUSH_SECONDS = 2.0
 """Rows are written at most this often."""
+_log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Appends to `metrics.jsonl`, then to the metric table; a locked database only delays the rows."""
+    """Appends to `metrics.jsonl`, then to the metric table; what is busy or full only delays it."""
 
     def __init__(self, db: Database, run_id: str, attempt: int, path: Path) -> None:
         self.db = db
         self.run_id = run_id
         self.attempt = attempt
         self.path = path
+        self._lines: list[str] = []
         self._pending: dict[int, dict[str, float]] = {}
         self._flushed_at = 0.0
 
@@ -45,14 +50,31 @@ class Journal:
     def record(self, update: int, values: Mapping[str, float]) -> None:
         """Notes one point of each curve; what is not finite is a gap."""
         finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
-        with self.path.open("a") as file:
-            file.write(json.dumps({"update": update, **finite}) + "\n")
+        self._lines.append(json.dumps({"update": update, **finite}))
+        self._append()
         self._pending.setdefault(update, {}).update(finite)
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
+    def _append(self, *, must: bool = False) -> None:
+        """Writes the lines that wait. What a full disk cut off stays behind as a line of its own."""
+        if not self._lines:
+            return
+        try:
+            with self.path.open("a+b") as file:
+                file.seek(-min(1, file.tell()), os.SEEK_END)
+                start = "" if file.read(1) in (b"", b"\n") else "\n"
+                file.write((start + "\n".join(self._lines) + "\n").encode())
+        except OSError as error:
+            if must or not exits.is_full_disk(error):
+                raise
+            _log.warning("metrics: not written now (%s)", error)
+            return
+        self._lines.clear()
+
     def flush(self, *, must: bool = False) -> None:
-        """Writes the pending rows; unless they `must` be written, a busy database keeps them for later."""
+        """Writes what is pending; unless it `must` be written, a busy database keeps it for later."""
+        self._append(must=must)
         self._flushed_at = time.monotonic()
         for update, values in sorted(self._pending.items()):
             write = partial(runs.record_metrics, self.db, self.run_id, self.attempt, update, values)

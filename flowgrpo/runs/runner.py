@@ -31,6 +31,8 @@ STOP_CHECK_SECONDS = 0.5
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0
 """From the request to stop to SIGKILL: an update, a checkpoint, and some."""
+END_SECONDS = 3600.0
+"""How long the end of a run is tried to be written: a full disk may take a person to mend."""
 _log = logging.getLogger(__name__)
 
 
@@ -138,8 +140,9 @@ class Shim:
                 self.db, self.run_id, self.attempt,
                 exit_code=code if code >= 0 else None, signal=-code if code < 0 else None, reason=reason,
             ),
+            seconds=END_SECONDS,
         )  # fmt: skip
-        insist("end of run", lambda: self._move(state, active, reason), seconds=3600.0)
+        insist("end of run", lambda: self._move(state, active, reason), seconds=END_SECONDS)
 
     def _reason(self, code: int, state: RunState) -> str | None:
         if state == "completed":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -73,8 +72,8 @@ class Saver:
             EndedError: the disk is too full, or a weight is not finite; earlier checkpoints are intact.
         """
         target = self.folder / f"{update:06d}"
-        self._check_room()
         try:
+            self._check_room()
             failpoint("checkpoint.save")
             sha256 = save_checkpoint(
                 target,
@@ -85,7 +84,7 @@ class Saver:
                 attempt=self.run.attempt,
             )
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if not exits.is_full_disk(error):
                 raise
             raise exits.EndedError(exits.DISK_FULL, self._no_room()) from error
         except ValueError as error:
@@ -125,7 +124,7 @@ class Saver:
             raise exits.EndedError(exits.DISK_FULL, self._no_room())
 
     def _no_room(self) -> str:
-        free = shutil.disk_usage(self.folder).free
+        free = shutil.disk_usage(self.db.home).free
         kept = newest_valid(self.folder)[0]
         last = (
             f"the checkpoint of update {int(kept.name)} is intact" if kept else "there is no checkpoint yet"

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from flowgrpo.runs.device import resolve, use_all_cores, when_parent_goes
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.worker import WEIGHTS
 from storage import runs
-from storage.engine import open_database
+from storage.engine import Database, open_database
 from storage.errors import NotSavedError, SchemaError, StaleAttemptError
 from storage.models import Run
 
@@ -42,26 +43,32 @@ def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threa
         EndedError: with the exit code and the sentence, when it ends early.
     """
     try:
-        db = open_database(home)
+        with closing(open_database(home)) as db:
+            _train(db, run_id, device, weights, stop)
     except SchemaError as error:
         raise exits.EndedError(exits.SCHEMA_MISMATCH, str(error)) from error
-    try:
-        run = runs.get_run(db, run_id)
-        config = run_config(run)
-        layout.run_folder(home, run_id).joinpath("config.json").write_text(json.dumps(run.config, indent=1))
-        Trainer(db, run, config, device=resolve(device), weights=weights, stop=stop).train()
     except (LookupError, ValueError) as error:
         _log.info("the settings cannot be used", exc_info=True)
         raise exits.EndedError(exits.BAD_CONFIG, str(error)) from error
     except NotSavedError as error:
         raise exits.EndedError(exits.DISK_FULL, str(error)) from error
+    except OSError as error:
+        if not exits.is_full_disk(error):
+            raise
+        sentence = f"{exits.sentence(exits.DISK_FULL)} What was saved before is intact."
+        raise exits.EndedError(exits.DISK_FULL, sentence) from error
     except StaleAttemptError as error:
         raise exits.EndedError(exits.STOPPED, str(error)) from error
     except torch.OutOfMemoryError as error:
         reason = f"The device ran out of memory ({error}): take a smaller group or micro-batch, then resume."
         raise exits.EndedError(exits.OUT_OF_MEMORY, reason) from error
-    finally:
-        db.close()
+
+
+def _train(db: Database, run_id: str, device: str, weights: Path, stop: threading.Event) -> None:
+    run = runs.get_run(db, run_id)
+    config = run_config(run)
+    layout.run_folder(db.home, run_id).joinpath("config.json").write_text(json.dumps(run.config, indent=1))
+    Trainer(db, run, config, device=resolve(device), weights=weights, stop=stop).train()
 
 
 def run_config(run: Run) -> RunConfig:
@@ -96,7 +103,10 @@ def main(argv: list[str] | None = None) -> int:
         run_attempt(given.home, given.run_id, given.device, given.weights, stop)
     except exits.EndedError as ended:
         _log.info("%s", ended.reason)
-        layout.reason_file(given.home, given.run_id).write_text(ended.reason)
+        try:
+            layout.reason_file(given.home, given.run_id).write_text(ended.reason)
+        except OSError as error:
+            _log.warning("the reason is not written (%s): the exit code tells it", error)
         return ended.code
     return exits.DONE
 

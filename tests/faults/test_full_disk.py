@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from flowgrpo.runs import exits, layout, saving, trainer
+from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.keeper import WorkerKeeper
-from storage import blobs, checkpoints, groups, ratings
+from flowgrpo.runs.saving import RESERVE_VARIABLE
+from storage import blobs, checkpoints, groups, ratings, runs
 from storage.engine import Database, open_database
 from storage.errors import NotSavedError
 from storage.groups import GroupView
 from storage.ratings import RatingInput
-from tests.runs.helpers import SAMPLING, wait_for
+from tests.runs.helpers import SAMPLING, begin, fail_and_begin_again, new_run, train, wait_for
 from tests.storage.records import finished_group, noise_png
 from tests.tiny import tiny_sdxl
 
@@ -138,6 +142,68 @@ def test_a_group_that_finds_the_disk_full_says_so_and_the_worker_draws_the_next_
     assert view.group.state == "failed"
     assert NOT_SAVED.search(view.group.reason or "")
     assert (again.group.state, len(again.images)) == ("done", 2)
+
+
+@pytest.mark.parametrize("full_at", [0, 1])
+def test_a_run_that_finds_the_disk_full_pauses_and_goes_on_when_there_is_room(
+    disk: Path, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_at: int
+) -> None:
+    monkeypatch.setenv(RESERVE_VARIABLE, "0")  # room for nobody but the checkpoint
+    source = tiny_sdxl(tmp_path / "pipeline")
+    base = checkpoints.register_base(db, name="tiny", source=str(source), family="sdxl")
+    run = begin(db, new_run(db, base, sample_every=100))
+    metrics = layout.run_folder(db.home, run.id) / "metrics.jsonl"
+    fillers: list[Path] = []
+
+    def fill_in_time(name: str) -> None:
+        if name == "train.updated" and full_at and not fillers:
+            fillers.append(fill(disk))
+
+    if not full_at:
+        fillers.append(fill(disk))
+    monkeypatch.setattr(trainer, "failpoint", fill_in_time)
+    with pytest.raises(exits.EndedError, match=r"(?i)free some space") as ended:
+        train(db, run)
+    assert ended.value.code == exits.DISK_FULL
+    fillers[0].unlink()
+
+    train(db, fail_and_begin_again(db, run))
+    assert [row.update for row in checkpoints.checkpoints_of_run(db, run.id)] == [2, 4]
+    assert set(_updates(metrics)) == {0, 1, 2, 3, 4}
+
+
+def test_points_of_a_curve_that_met_a_full_disk_are_written_later(disk: Path, db: Database) -> None:
+    base = checkpoints.register_base(db, name="starter", source="x", family="sdxl")
+    run = begin(db, new_run(db, base))
+    path = layout.run_folder(db.home, run.id) / "metrics.jsonl"
+    journal = Journal(db, run.id, run.attempt, path)
+    journal.record(1, {"loss": 0.5})
+    filler = fill(disk)
+    for update in range(2, 400):  # more than fits into the file's last page
+        journal.record(update, {"loss": 0.5})
+    assert set(_updates(path)) < set(range(1, 400))
+    filler.unlink()
+    journal.flush(must=True)
+    assert set(_updates(path)) == set(range(1, 400))  # a line may stand there twice, none is missing
+    assert len(runs.metrics_since(db, run.id, -1)) == 399
+
+
+def test_a_checkpoint_that_meets_a_full_disk_while_it_is_written_pauses_the_run(
+    disk: Path, db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tiny_sdxl(tmp_path / "pipeline")
+    base = checkpoints.register_base(db, name="tiny", source=str(source), family="sdxl")
+    run = begin(db, new_run(db, base, sample_every=100))
+    monkeypatch.setattr(saving, "failpoint", lambda name: fill(disk) if name == "checkpoint.save" else None)
+    with pytest.raises(exits.EndedError, match="The disk is too full for a checkpoint") as ended:
+        train(db, run)
+    assert ended.value.code == exits.DISK_FULL
+
+
+def _updates(metrics: Path) -> list[int]:
+    """The updates of a file of curves; a line that a full disk cut off counts for nothing."""
+    lines = metrics.read_text().splitlines()
+    return [json.loads(line)["update"] for line in lines if line.endswith("}")]
 
 
 def _best(group_id: str, image_id: str, number: int) -> RatingInput:
