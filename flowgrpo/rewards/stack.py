@@ -18,8 +18,8 @@ from flowgrpo.rewards.verifier import AttributeVerifier
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
 _LOADING = (LookupError, OSError, RuntimeError, SafetensorError, ValueError)
-# What code of others may raise while it scores; running out of memory or being interrupted is not a reward's
-# failure.
+# What code of others may raise while it scores. Running out of memory, although a RuntimeError, and being
+# interrupted are not a reward's failure.
 _SCORING = (
     ArithmeticError,
     AssertionError,
@@ -52,6 +52,8 @@ class RewardStack:
 
     def score(self, batch: ScoreBatch) -> dict[str, ScoreResult]:
         """One column per reward that was asked for. Never raises for a reward's sake.
+
+        Raises torch.OutOfMemoryError: not the reward but the size of the batch is to blame.
 
         Where a reward raises, returns another number of values than there are images, or a value that is no
         number, its column is NaN there, with the reason.
@@ -96,6 +98,8 @@ def _checked(reward: Reward, batch: ScoreBatch) -> ScoreResult:
     name = reward.spec.name
     try:
         result = reward.score(batch)
+    except torch.OutOfMemoryError:
+        raise
     except _SCORING as error:
         return unscored(len(batch), f"the {name} reward failed: {type(error).__name__}: {error}")
     values = result.values.detach().float().cpu()

@@ -26,6 +26,10 @@ CHUNK = 16
 """Images that go through the network together, and are shown together."""
 PHASE_SECONDS = 0.4
 """How often a phase is written: often enough to see it move, seldom enough to cost nothing."""
+NO_MEMORY = (
+    "The device ran out of memory: ask for fewer or smaller images, "
+    "or try again when nothing else runs on it."
+)
 
 
 class CanceledError(Exception):
@@ -59,6 +63,12 @@ class Painter:
             ValueError, LookupError: a sentence for the person who asked.
             CanceledError, InterruptedDrawingError: it ends early.
         """
+        try:
+            self._paint(group)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(NO_MEMORY) from error
+
+    def _paint(self, group: ImageGroup) -> None:
         config = sampling_config(group)
         checkpoint = checkpoints.get_checkpoint(self.db, group.checkpoint_id)
         self.say("generating")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -193,3 +195,13 @@ def test_what_cannot_be_combined_is_refused_with_a_sentence() -> None:
         combine(rewards, {"clip": 1.0}, {})
     with pytest.raises(ValueError, match="the one shape"):
         combine(rewards | {"clip": torch.zeros(1, 8)}, WEIGHTS, STDS)
+
+
+def test_a_group_of_one_teaches_nothing_and_is_never_nan() -> None:
+    one = {"clip": torch.tensor([[0.3]]), "verifier": torch.tensor([[0.9]])}
+    assert calibrate(one) == {}
+    result = advantages(one, diversity=torch.tensor([[NAN]]))
+    assert result.values.tolist() == [[0.0]]
+    assert not result.is_counted.any()
+    assert result.dead_groups.all()
+    assert all(math.isfinite(value) for value in result.metrics.values())

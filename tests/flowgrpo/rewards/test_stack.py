@@ -1,31 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
+from flowgrpo.rewards.base import ScoreBatch, ScoreResult, scored
 from flowgrpo.rewards.stack import EMBEDDED, RewardStack, load_stack
 from flowgrpo.starter import features
-
-
-@dataclass
-class Given:
-    """A reward that does what the test says."""
-
-    answer: Callable[[ScoreBatch], ScoreResult]
-    name: str = "given"
-
-    @property
-    def spec(self) -> RewardSpec:
-        return RewardSpec(self.name, self.name, "pointwise", 0.0, 1.0, "1", "Apache-2.0")
-
-    def score(self, batch: ScoreBatch) -> ScoreResult:
-        return self.answer(batch)
+from tests.given import Given
 
 
 @pytest.fixture
@@ -68,6 +53,14 @@ def test_the_other_rewards_of_a_stack_still_score(batch: ScoreBatch) -> None:
     good = Given(lambda b: scored(torch.arange(len(b)).float()), "good")
     results = RewardStack({"bad": Given(fail, "bad"), "good": good}).score(batch)
     assert results["good"].values.tolist() == [0, 1, 2, 3]
+
+
+def test_memory_that_runs_out_is_not_taken_for_a_reward_that_fails(batch: ScoreBatch) -> None:
+    def exhaust(_: ScoreBatch) -> ScoreResult:
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    with pytest.raises(torch.OutOfMemoryError, match="2 GiB"):
+        score(exhaust, batch)
 
 
 def test_a_wrong_number_of_values_is_reported(batch: ScoreBatch) -> None:
