@@ -47,6 +47,14 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
     return Columns(rewards, reasons)
 
 
+def measured(rewards: Mapping[str, Tensor], calibrated_stds: Mapping[str, float]) -> dict[str, Tensor]:
+    """The columns as `combine` takes them: a reward whose usual spread is not known yet has no scores."""
+    return {
+        name: values if name in calibrated_stds else torch.full_like(values, float("nan"))
+        for name, values in rewards.items()
+    }
+
+
 def reward_metrics(rewards: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, float]:
     """`reward/<name>`, `reward_std/<name>` (within groups), and `reward/mean`: their weighted mean, raw."""
     metrics: dict[str, float] = {}

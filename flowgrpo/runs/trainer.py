@@ -24,8 +24,9 @@ from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.patience import attempt_write
 from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.saving import Saver
-from flowgrpo.runs.scoring import DIVERSITY, reward_metrics, score, update_metrics
+from flowgrpo.runs.scoring import DIVERSITY, Columns, measured, reward_metrics, score, update_metrics
 from flowgrpo.runs.shelf import checked_folder
+from flowgrpo.runs.watch import Watch
 from flowgrpo.seeds import group_seeds
 from flowgrpo.update import Learner, UpdateMetrics, update
 from storage import checkpoints, runs
@@ -54,6 +55,7 @@ class Position:
     """Rollouts done; noise and prompts follow from it."""
     skipped_in_a_row: int = 0
     calibrated_stds: dict[str, float] | None = None
+    """Each reward's usual std within a group of the base; one that has scored nothing yet is absent."""
 
 
 class Trainer:
@@ -92,6 +94,7 @@ class Trainer:
             if name in self.stack.unavailable:
                 raise exits.EndedError(exits.REWARDS_FAILED, f"{self.stack.unavailable[name]}.")
         self.saver = Saver(db, run, self.learner)
+        self.watch = Watch(db, run)
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
 
     def train(self) -> None:
@@ -141,6 +144,28 @@ class Trainer:
         if not any(name in self.position.calibrated_stds for name in weighted):
             why = "; ".join(columns.reasons.get(name, name) for name in weighted)
             raise exits.EndedError(exits.REWARDS_FAILED, f"No reward could score the base's images: {why}.")
+        for name in [name for name in weighted if name not in self.position.calibrated_stds]:
+            why = columns.reasons.get(name, "no group has two scores")
+            self.watch.warn(
+                f"{name} takes no part until it scores a group, and did not score the base's: {why}."
+            )
+
+    def _calibrate_late(self, number: int, columns: Columns) -> None:
+        """Measures rewards that score for the first time, as at the start: on the base, at these prompts."""
+        stds = self.position.calibrated_stds
+        assert stds is not None
+        late = [n for n in _weighted(self.config) if n not in stds and columns.rewards[n].isfinite().any()]
+        if not late:
+            return
+        with self.policy.reference():
+            rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "measuring late rewards")
+            on_base = score(self.stack, rollouts)
+        found = calibrate({name: on_base.rewards[name] for name in late})
+        self.position.calibrated_stds = stds | found
+        for name in found:
+            self.watch.warn(
+                f"{name} scored its first group in rollout {number} and takes part from there on."
+            )
 
     def _rollouts(self, number: int, num_groups: int, phase: str) -> list[Rollout]:
         """The groups of rollout `number`; 0 is the calibration, the first update's is 1."""
@@ -169,10 +194,11 @@ class Trainer:
             sampled = time.perf_counter()
             self._beat("scoring", now=True)
             columns = score(self.stack, rollouts)
+            self._calibrate_late(number, columns)
             scored = time.perf_counter()
             assert self.position.calibrated_stds is not None
             advantages = combine(
-                columns.rewards,
+                measured(columns.rewards, self.position.calibrated_stds),
                 self.config.reward_weights,
                 self.position.calibrated_stds,
                 diversity=columns.rewards.get(DIVERSITY),
@@ -201,9 +227,7 @@ class Trainer:
         self.journal.record(self.position.update, metrics | update_metrics(step))
         self.position.skipped_in_a_row = self.position.skipped_in_a_row + 1 if step.is_skipped else 0
         if step.is_skipped:
-            warning = f"Update {self.position.update} was skipped: its gradient was not finite."
-            _log.warning("%s", warning)
-            self._warn(warning)
+            self.watch.warn(f"Update {self.position.update} was skipped: its gradient was not finite.")
         if self.position.skipped_in_a_row >= MAX_SKIPPED:
             raise exits.EndedError(exits.NOT_FINITE, exits.sentence(exits.NOT_FINITE))
 
@@ -273,12 +297,6 @@ class Trainer:
         )  # fmt: skip
         if is_current is False:
             raise exits.EndedError(exits.STOPPED, "The run has moved on to another attempt.")
-
-    def _warn(self, sentence: str) -> None:
-        attempt_write(
-            "warning",
-            lambda: runs.record_event(self.db, self.run.id, self.run.attempt, "warning", sentence),
-        )
 
 
 class _StopRequestedError(Exception):

@@ -1,0 +1,120 @@
+"""The trainer in this process, with rewards that do what a test says."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+
+from flowgrpo.rewards.base import ScoreBatch, ScoreResult
+from flowgrpo.runs import exits
+from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.train import run_config
+from flowgrpo.runs.trainer import Trainer
+from flowgrpo.runs.worker import WEIGHTS
+from storage import runs
+from storage.engine import Database
+from storage.models import Checkpoint, Run
+from tests.given import Given
+from tests.runs.helpers import adapter_hashes, begin, new_run
+
+BOTH = {"verifier": 1.0, "diversity": 1.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def trainer_of(db: Database, run: Run, **rewards: Given) -> Trainer:
+    """One attempt, with some of its rewards replaced."""
+    device, stop = torch.device("cpu"), threading.Event()
+    trainer = Trainer(db, run, run_config(run), device=device, weights=WEIGHTS, stop=stop)
+    trainer.stack.rewards.update(rewards)
+    return trainer
+
+
+def begin_again(db: Database, run: Run) -> Run:
+    runs.move(db, run.id, to="stopped", from_states=("running",))
+    runs.resume_run(db, run.id)
+    return begin(db, run)
+
+
+def said(db: Database, run: Run, kind: str = "warning") -> list[str]:
+    return [event.detail or "" for event in runs.events(db, run.id) if event.kind == kind]
+
+
+def brightness(batch: ScoreBatch) -> torch.Tensor:
+    return batch.images.float().mean((1, 2, 3))
+
+
+def only_red_hair(batch: ScoreBatch) -> ScoreResult:
+    """Brightness, for one prompt alone."""
+    asked = torch.tensor([prompt == "red hair" for prompt in batch.prompts])
+    reasons = tuple(None if is_asked else "nothing was asked" for is_asked in asked.tolist())
+    return ScoreResult(brightness(batch).masked_fill(~asked, float("nan")), reasons)
+
+
+def with_red_hair_last(seed: int) -> dict[str, Any]:
+    """Prompts of which the trainer meets "red hair" in its fourth rollout of two groups, not before."""
+    names = [f"prompt {i}" for i in range(8)]
+    last = prompts_of_rollout(names, seed, 0, 8)[-1]
+    return {"prompts": ["red hair" if name == last else name for name in names], "seed": seed}
+
+
+@pytest.mark.parametrize("stop_at", [2, 5])
+def test_a_reward_that_first_scores_in_the_middle_of_a_run_is_measured_there_and_resume_stays_exact(
+    db: Database, tiny: Checkpoint, stop_at: int
+) -> None:
+    settings = {**with_red_hair_last(3), "reward_weights": BOTH, "num_updates": 6, "samples": 0}
+    whole = begin(db, new_run(db, tiny, **settings))
+    trainer = trainer_of(db, whole, verifier=Given(only_red_hair, "verifier"))
+    trainer.train()
+    runs.move(db, whole.id, to="completed", from_states=("running",))
+    assert (trainer.position.calibrated_stds or {})["verifier"] > 0
+    assert said(db, whole) == [
+        "verifier takes no part until it scores a group, and did not score the base's: nothing was asked.",
+        "verifier scored its first group in rollout 4 and takes part from there on.",
+    ]
+
+    run = begin(db, new_run(db, tiny, **settings))
+    first = trainer_of(db, run)
+
+    def stopping(batch: ScoreBatch) -> ScoreResult:
+        if first.position.update == stop_at:
+            first.stop.set()
+        return only_red_hair(batch)
+
+    first.stack.rewards["verifier"] = Given(stopping, "verifier")
+    with pytest.raises(exits.EndedError, match=f"Stopped at update {stop_at}"):
+        first.train()
+    again = begin_again(db, run)
+    second = trainer_of(db, again, verifier=Given(only_red_hair, "verifier"))
+    second.train()
+    assert adapter_hashes(db, run, 6) == adapter_hashes(db, whole, 6)
+    assert second.position == trainer.position
+    assert said(db, run) == said(db, whole)
+
+
+def test_a_reward_measured_late_is_measured_on_the_base(db: Database, tiny: Checkpoint) -> None:
+    """A policy that has learned to differ less, or more, does not change the unit of its rewards."""
+    settings = {**with_red_hair_last(3), "reward_weights": BOTH, "num_updates": 4, "samples": 0}
+    stds = []
+    for learning_rate in (1e-6, 1e-1):
+        run = begin(db, new_run(db, tiny, **settings, update={"learning_rate": learning_rate}))
+        trainer = trainer_of(db, run, verifier=Given(only_red_hair, "verifier"))
+        trainer.train()
+        runs.move(db, run.id, to="completed", from_states=("running",))
+        stds.append((trainer.position.calibrated_stds or {})["verifier"])
+    assert stds[0] == stds[1]
+
+
+def test_memory_that_runs_out_while_scoring_ends_the_attempt(db: Database, tiny: Checkpoint) -> None:
+    def exhaust(_: ScoreBatch) -> ScoreResult:
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    run = begin(db, new_run(db, tiny, reward_weights=BOTH))
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer_of(db, run, verifier=Given(exhaust, "verifier")).train()
