@@ -16,6 +16,8 @@ from flowgrpo.update import UpdateMetrics
 DIVERSITY = "diversity"
 """Scored in every run: it shapes positive advantages and is watched, whether or not it has a weight."""
 
+BROKEN = "the image holds numbers that are not finite"
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -41,9 +43,10 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
     for name, result in stack.score(ScoreBatch(images, prompts, groups)).items():
         values = result.values.masked_fill(broken, float("nan"))
         rewards[name] = values.reshape(len(rollouts), -1)
-        missing = [reason for reason in result.reasons if reason is not None]
+        gone = zip(result.reasons, broken.tolist(), strict=True)
+        missing = [BROKEN if is_broken else reason for reason, is_broken in gone if is_broken or reason]
         if missing:
-            reasons[name] = missing[0]
+            reasons[name] = str(missing[0])
     return Columns(rewards, reasons)
 
 

@@ -39,6 +39,8 @@ CALIBRATION_GROUPS = 6
 """Groups of the base that fix each reward's usual spread within a group, before the first update."""
 MAX_SKIPPED = 3
 """Updates in a row without a finite gradient, after which the run ends."""
+MAX_UNSCORED = 3
+"""Rollouts in a row of which no image has a score by a reward that counts, after which the run ends."""
 BEAT_SECONDS = 1.0
 NO_GRID: tuple[type[Exception], ...] = (LookupError, *UNAVAILABLE)
 """Errors that cost a sample grid and nothing else."""
@@ -54,6 +56,7 @@ class Position:
     rollout: int = 0
     """Rollouts done; noise and prompts follow from it."""
     skipped_in_a_row: int = 0
+    unscored_in_a_row: int = 0
     calibrated_stds: dict[str, float] | None = None
     """Each reward's usual std within a group of the base; one that has scored nothing yet is absent."""
 
@@ -140,15 +143,13 @@ class Trainer:
             rollouts = self._rollouts(0, CALIBRATION_GROUPS, "measuring the rewards on the base")
             columns = score(self.stack, rollouts)
         self.position.calibrated_stds = calibrate(columns.rewards)
+        self.watch.gaps(columns.reasons)
         weighted = _weighted(self.config)
         if not any(name in self.position.calibrated_stds for name in weighted):
             why = "; ".join(columns.reasons.get(name, name) for name in weighted)
             raise exits.EndedError(exits.REWARDS_FAILED, f"No reward could score the base's images: {why}.")
         for name in [name for name in weighted if name not in self.position.calibrated_stds]:
-            why = columns.reasons.get(name, "no group has two scores")
-            self.watch.warn(
-                f"{name} takes no part until it scores a group, and did not score the base's: {why}."
-            )
+            self.watch.warn(f"{name} could not score the base's groups: it takes part once it scores one.")
 
     def _calibrate_late(self, number: int, columns: Columns) -> None:
         """Measures rewards that score for the first time, as at the start: on the base, at these prompts."""
@@ -194,6 +195,7 @@ class Trainer:
             sampled = time.perf_counter()
             self._beat("scoring", now=True)
             columns = score(self.stack, rollouts)
+            self.watch.gaps(columns.reasons)
             self._calibrate_late(number, columns)
             scored = time.perf_counter()
             assert self.position.calibrated_stds is not None
@@ -220,6 +222,23 @@ class Trainer:
                     self._note(step, metrics)
         self.position.rollout = number
         self._time(time.perf_counter() - started)
+        self._end_without_scores(columns)
+
+    def _end_without_scores(self, columns: Columns) -> None:
+        """Ends the run when its rewards have been silent for too long; nothing can be learned any more."""
+        position, weighted = self.position, _weighted(self.config)
+        is_scored = any(columns.rewards[name].isfinite().any() for name in weighted)
+        position.unscored_in_a_row = 0 if is_scored else position.unscored_in_a_row + 1
+        if position.unscored_in_a_row < MAX_UNSCORED:
+            return
+        self._save()
+        self._leave()
+        why = "; ".join(columns.reasons.get(name, name) for name in weighted)
+        sentence = (
+            f"No reward scored an image in {position.unscored_in_a_row} rollouts in a row: {why}. "
+            f"Everything up to update {position.update} is saved: mend rewards or prompts, then resume."
+        )
+        raise exits.EndedError(exits.REWARDS_FAILED, sentence)
 
     def _note(self, step: UpdateMetrics, metrics: dict[str, float]) -> None:
         """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""

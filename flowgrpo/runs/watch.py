@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from flowgrpo.runs.patience import attempt_write
 from storage import runs
@@ -30,6 +31,11 @@ class Watch:
             _log.warning("%s", sentence)
             if self._record("warning", sentence):
                 self._said.add(sentence)
+
+    def gaps(self, reasons: Mapping[str, str]) -> None:
+        """Warns of rewards that left images without a score: reward name to why."""
+        for name, reason in reasons.items():
+            self.warn(f"{name} left images without a score: {reason}.")
 
     def _record(self, kind: str, sentence: str) -> bool:
         """Whether the event could be written; a busy database is asked again at the next occasion."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from flowgrpo.rewards.base import ScoreBatch, ScoreResult
+from flowgrpo.rewards.base import ScoreBatch, ScoreResult, scored
 from flowgrpo.runs import exits
 from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.train import run_config
@@ -75,7 +75,8 @@ def test_a_reward_that_first_scores_in_the_middle_of_a_run_is_measured_there_and
     runs.move(db, whole.id, to="completed", from_states=("running",))
     assert (trainer.position.calibrated_stds or {})["verifier"] > 0
     assert said(db, whole) == [
-        "verifier takes no part until it scores a group, and did not score the base's: nothing was asked.",
+        "verifier left images without a score: nothing was asked.",
+        "verifier could not score the base's groups: it takes part once it scores one.",
         "verifier scored its first group in rollout 4 and takes part from there on.",
     ]
 
@@ -109,6 +110,58 @@ def test_a_reward_measured_late_is_measured_on_the_base(db: Database, tiny: Chec
         runs.move(db, run.id, to="completed", from_states=("running",))
         stds.append((trainer.position.calibrated_stds or {})["verifier"])
     assert stds[0] == stds[1]
+
+
+def failing_from(trainer: Trainer, first: int, until: int = 100) -> Given:
+    """A reward whose service is gone from one update on, until another."""
+
+    def answer(batch: ScoreBatch) -> ScoreResult:
+        if first <= trainer.position.update < until:
+            raise RuntimeError("the service is gone")
+        return scored(brightness(batch))
+
+    return Given(answer, "verifier")
+
+
+def test_a_reward_that_stops_scoring_is_told_once_and_the_others_go_on(
+    db: Database, tiny: Checkpoint
+) -> None:
+    run = begin(db, new_run(db, tiny, reward_weights=BOTH, samples=0))
+    trainer = trainer_of(db, run)
+    trainer.stack.rewards["verifier"] = failing_from(trainer, 1)
+    trainer.train()
+    gone = (
+        "verifier left images without a score: the verifier reward failed: RuntimeError: the service is gone."
+    )
+    assert said(db, run) == [gone]
+    assert trainer.position.update == 4
+
+
+def test_a_run_whose_rewards_are_all_silent_ends_in_words_saved_and_goes_on_once_they_score(
+    db: Database, tiny: Checkpoint
+) -> None:
+    settings = {"reward_weights": {"verifier": 1.0}, "num_updates": 6, "samples": 0}
+    run = begin(db, new_run(db, tiny, **settings))
+    trainer = trainer_of(db, run)
+    trainer.stack.rewards["verifier"] = failing_from(trainer, 1)
+    with pytest.raises(exits.EndedError, match="No reward scored an image in 3 rollouts in a row") as ended:
+        trainer.train()
+    assert ended.value.code == exits.REWARDS_FAILED
+    assert "the service is gone. Everything up to update 4 is saved" in ended.value.reason
+    assert adapter_hashes(db, run, 4)
+    again = trainer_of(db, begin_again(db, run))
+    again.stack.rewards["verifier"] = failing_from(again, 100)
+    again.train()
+    assert (again.position.update, again.position.unscored_in_a_row) == (6, 0)
+
+
+def test_a_short_silence_of_the_rewards_is_survived(db: Database, tiny: Checkpoint) -> None:
+    settings = {"reward_weights": {"verifier": 1.0}, "num_updates": 6, "samples": 0}
+    run = begin(db, new_run(db, tiny, **settings))
+    trainer = trainer_of(db, run)
+    trainer.stack.rewards["verifier"] = failing_from(trainer, 1, until=3)
+    trainer.train()
+    assert (trainer.position.update, trainer.position.unscored_in_a_row) == (6, 0)
 
 
 def test_memory_that_runs_out_while_scoring_ends_the_attempt(db: Database, tiny: Checkpoint) -> None:
