@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import peft
@@ -137,15 +137,35 @@ def _for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Adds (alpha / rank) B A to the weights, and returns the weights as they were, by module name."""
+    """Adds (alpha / rank) B A to the weights, and returns the weights as they were, by module name.
+
+    Raises ValueError for an adapter that does not fit. Whatever is raised, no weight has changed.
+    """
+    names = dict.fromkeys(key.partition(".lora_")[0] for key in tensors)
+    for name in names:
+        _check_fit(_weight(network, name), name, tensors)
     originals: dict[str, Tensor] = {}
-    for name in (key.removesuffix(".lora_A.weight") for key in tensors if key.endswith(".lora_A.weight")):
-        weight = _weight(network, name)
-        low, high = (tensors[f"{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
-        delta = (config.alpha / config.rank) * (high.flatten(1) @ low.flatten(1))
-        originals[name] = weight.clone()
-        weight.copy_(weight.float() + delta.view_as(weight))
+    with ExitStack() as undo:  # memory may run out half way
+        undo.callback(unmerge, network, originals)
+        for name in names:
+            weight = _weight(network, name)
+            low, high = (tensors[f"{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
+            delta = (config.alpha / config.rank) * (high.flatten(1) @ low.flatten(1))
+            originals[name] = weight.clone()
+            weight.copy_(weight.float() + delta.view_as(weight))
+        undo.pop_all()
     return originals
+
+
+def _check_fit(weight: Tensor, name: str, tensors: Mapping[str, Tensor]) -> None:
+    """Raises ValueError unless B A has the shape of the weight; of a convolution, A has the kernel."""
+    low, high = (tensors.get(f"{name}.lora_{half}.weight") for half in "AB")
+    if low is None or high is None:
+        raise ValueError(f"the adapter has one half of {name} only: it is damaged, choose another checkpoint")
+    product = (high.shape[0], *low.shape[1:])
+    if product != weight.shape or high.flatten(1).shape[1] != low.shape[0]:
+        shapes = f"{tuple(high.shape)} by {tuple(low.shape)} on a weight of {tuple(weight.shape)}"
+        raise ValueError(f"the adapter does not fit {name}: {shapes}; it is damaged or made for another base")
 
 
 @torch.no_grad()

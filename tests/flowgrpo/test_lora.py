@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.flowgrpo.conftest import SETTINGS, same, state_of
 
 # diffusers calls numpy in a way that numpy 2 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+Damage = Callable[[dict[str, torch.Tensor], str], dict[str, torch.Tensor]]
 
 
 def images(policy: Policy) -> torch.Tensor:
@@ -88,6 +91,46 @@ def test_an_adapter_survives_its_file_bit_for_bit(tuned: Policy, tmp_path: Path)
     config, tensors = lora.load(checkpoint_of(tuned, tmp_path / "checkpoint"), "ema")
     assert config == tuned.lora_config
     assert same(tensors, state_of(tuned))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda tensors, last: tensors | {last: tensors[last][:-1]}, "the adapter does not fit"),
+        (lambda tensors, last: {k: v for k, v in tensors.items() if k != last}, "one half of"),
+        (lambda tensors, last: tensors | {f"elsewhere.{last}": tensors[last]}, "it fits another base"),
+    ],
+)
+def test_an_adapter_that_is_damaged_in_its_last_module_leaves_every_weight_as_it_was(
+    tuned: Policy, tiny_folder: Path, damage: Damage, words: str
+) -> None:
+    network = load_policy(tiny_folder).unet
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    tensors = state_of(tuned)
+    assert tuned.lora_config is not None
+    for last in (list(tensors)[-1], list(tensors)[-2]):
+        with pytest.raises(ValueError, match=words):
+            lora.merge(network, tuned.lora_config, damage(tensors, last))
+        assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
+
+
+def test_memory_that_runs_out_while_merging_leaves_every_weight_as_it_was(
+    tuned: Policy, tiny_folder: Path
+) -> None:
+    class Full(torch.Tensor):
+        """A tensor that finds no room on the device."""
+
+        def to(self, *_: object, **__: object) -> torch.Tensor:
+            raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+
+    network = load_policy(tiny_folder).unet
+    before = {name: weight.clone() for name, weight in network.named_parameters()}
+    tensors = state_of(tuned)
+    last = list(tensors)[-1]
+    assert tuned.lora_config is not None
+    with pytest.raises(torch.OutOfMemoryError):
+        lora.merge(network, tuned.lora_config, tensors | {last: tensors[last].as_subclass(Full)})
+    assert all(torch.equal(weight, before[name]) for name, weight in network.named_parameters())
 
 
 def test_what_does_not_fit_is_refused_with_a_sentence(
