@@ -36,6 +36,10 @@ class CanceledError(Exception):
     """The group is no longer wanted; nothing of it needs to be undone."""
 
 
+class BrokenImagesError(ValueError):
+    """The network overflowed; the sentence is for the person who asked."""
+
+
 class InterruptedDrawingError(Exception):
     """This process has to end; the group goes back into the queue with the images that it has."""
 
@@ -90,6 +94,7 @@ class Painter:
         for start in range(0, len(missing), CHUNK):
             indices = missing[start : start + CHUNK]
             rollout = self._sample(group, config, policy, indices, start, len(missing))
+            refuse_broken(rollout, model)
             for index, image in zip(indices, rollout.images_uint8.cpu(), strict=True):
                 pixels[index] = image
                 stored[index] = store_image(self.db, group, index, image, config, model)
@@ -135,6 +140,16 @@ def sampling_config(group: ImageGroup) -> SamplingConfig:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "the settings"
         raise ValueError(f"{field} cannot be used: {first['msg']}, got {first['input']!r}") from error
+
+
+def refuse_broken(rollout: Rollout, model: str) -> None:
+    """Raises BrokenImagesError unless every image is finite: a broken one would be stored as a black one."""
+    broken = int((~rollout.is_finite).sum())
+    if broken:
+        raise BrokenImagesError(
+            f"{broken} of {len(rollout.seeds)} images by {model} hold numbers that are not finite, so none "
+            "of them was kept: lower the guidance, or choose another checkpoint."
+        )
 
 
 def store_image(

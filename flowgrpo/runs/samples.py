@@ -8,7 +8,7 @@ from flowgrpo.config import RunConfig, SamplingConfig
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import denoise
-from flowgrpo.runs.generation import store_image, store_scores
+from flowgrpo.runs.generation import BrokenImagesError, refuse_broken, store_image, store_scores
 from flowgrpo.runs.runner import painter_id
 from flowgrpo.seeds import group_seeds
 from storage import groups
@@ -56,6 +56,9 @@ def draw(
         policy: with the weights to show already in place.
         checkpoint_id: what the rows name as their checkpoint.
         tick: called after each network call; what it raises ends the grid.
+
+    Raises:
+        BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
     """
     rollout = config.rollout
     sampling = SamplingConfig(
@@ -74,8 +77,13 @@ def draw(
             tick()
             drawn = step.rollout
         assert drawn is not None
-        pixels = list(drawn.images_uint8.cpu())
         model = f"Run {run.number} · update {update}"
+        try:
+            refuse_broken(drawn, model)
+        except BrokenImagesError as error:
+            groups.fail_group(db, group.id, str(error))
+            raise
+        pixels = list(drawn.images_uint8.cpu())
         images = [store_image(db, group, i, image, sampling, model) for i, image in enumerate(pixels)]
         for name, values in store_scores(db, stack, group, images, pixels).items():
             columns.setdefault(name, []).extend(value for value in values if value is not None)

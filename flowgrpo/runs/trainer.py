@@ -20,6 +20,7 @@ from flowgrpo.rollout import Progress, Rollout, denoise, rollout_settings
 from flowgrpo.runs import exits, layout, samples
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.failpoints import failpoint
+from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.patience import attempt_write
 from flowgrpo.runs.prompts import prompts_of_rollout
@@ -282,6 +283,9 @@ class Trainer:
                     policy=self.policy, stack=self.stack, checkpoint_id=self._shown_checkpoint(),
                     tick=lambda: self._tick("drawing samples"),
                 )  # fmt: skip
+        except BrokenImagesError as error:
+            self.watch.warn(f"No sample grid at update {number}: {error}")
+            return
         except NO_GRID as error:
             _log.warning("no sample grid at update %d: %s", number, error)
             return

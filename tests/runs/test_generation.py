@@ -52,6 +52,22 @@ def test_a_group_that_runs_out_of_memory_fails_with_what_to_do_and_the_next_one_
     assert work(worker, tiny).group.state == "done"
 
 
+def test_images_that_are_not_finite_are_never_kept_and_the_group_says_so(
+    worker: Worker, tiny: Checkpoint
+) -> None:
+    weight = worker.shelf.get(tiny).unet.conv_out.weight
+    before = weight.clone()
+    weight.fill_(torch.nan)
+    view = work(worker, tiny)
+    assert (view.group.state, view.images) == ("failed", [])
+    assert view.group.reason == (
+        "2 of 2 images by tiny hold numbers that are not finite, so none of them was kept: "
+        "lower the guidance, or choose another checkpoint."
+    )
+    weight.copy_(before)
+    assert work(worker, tiny).group.state == "done"
+
+
 def test_a_group_of_one_is_drawn_scored_and_shown(worker: Worker, tiny: Checkpoint) -> None:
     view = work(worker, tiny, num_images=1)
     assert view.group.state == "done"

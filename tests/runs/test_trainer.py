@@ -14,7 +14,7 @@ from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.train import run_config
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.worker import WEIGHTS
-from storage import runs
+from storage import groups, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run
 from tests.given import Given
@@ -162,6 +162,31 @@ def test_a_short_silence_of_the_rewards_is_survived(db: Database, tiny: Checkpoi
     trainer.stack.rewards["verifier"] = failing_from(trainer, 1, until=3)
     trainer.train()
     assert (trainer.position.update, trainer.position.unscored_in_a_row) == (6, 0)
+
+
+def test_a_sample_grid_that_is_not_finite_is_left_out_with_a_warning(db: Database, tiny: Checkpoint) -> None:
+    settings = {"reward_weights": {"verifier": 1.0}, "sample_every": 2, "checkpoint_every": 4}
+    run = begin(db, new_run(db, tiny, **settings))
+    trainer = trainer_of(db, run)
+    kept: dict[str, torch.Tensor] = {}
+
+    def breaking(batch: ScoreBatch) -> ScoreResult:
+        """The average is broken while the grid of update 2 is drawn."""
+        for name, tensor in trainer.learner.ema.items():
+            if trainer.position.update == 1:
+                kept[name] = tensor.clone()
+                tensor.fill_(torch.nan)
+            elif name in kept:
+                tensor.copy_(kept[name])
+        return scored(brightness(batch))
+
+    trainer.stack.rewards["verifier"] = Given(breaking, "verifier")
+    trainer.train()
+    made = [view.group for view in groups.groups_of_run(db, run.id)]
+    assert [(group.update, group.state) for group in made] == [(0, "done"), (2, "failed"), (4, "done")]
+    (warning,) = said(db, run)
+    assert warning.startswith("No sample grid at update 2: 2 of 2 images by Run 1 · update 2 hold numbers")
+    assert not any(m.name.startswith("held_out/") for m in runs.metrics_since(db, run.id, 0) if m.update == 2)
 
 
 def test_memory_that_runs_out_while_scoring_ends_the_attempt(db: Database, tiny: Checkpoint) -> None:
