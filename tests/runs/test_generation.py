@@ -7,13 +7,14 @@ import torch
 
 from flowgrpo.rewards.base import ScoreBatch, ScoreResult
 from flowgrpo.rewards.stack import RewardStack
+from flowgrpo.runs import exits
 from flowgrpo.runs.worker import WEIGHTS, Worker
-from storage import groups
+from storage import checkpoints, groups, runs
 from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Checkpoint
 from tests.given import Given
-from tests.runs.helpers import SAMPLING
+from tests.runs.helpers import SAMPLING, begin, new_run, train
 
 
 @pytest.fixture
@@ -75,3 +76,57 @@ def test_a_group_of_one_is_drawn_scored_and_shown(worker: Worker, tiny: Checkpoi
     assert image.scores["clip"].value is not None
     assert image.scores["diversity"].value is None
     assert image.scores["diversity"].reason == "a group of one image has no neighbour to differ from"
+
+
+@pytest.fixture
+def tuned(db: Database, tiny: Checkpoint) -> Checkpoint:
+    """What a run of one update has left on disk."""
+    run = begin(db, new_run(db, tiny, num_updates=1, samples=0))
+    train(db, run)
+    runs.move(db, run.id, to="completed", from_states=("running",))
+    (checkpoint,) = checkpoints.checkpoints_of_run(db, run.id)
+    return checkpoint
+
+
+def damage(db: Database, checkpoint: Checkpoint, how: str) -> None:
+    path = db.home / str(checkpoint.path) / "adapter" / "ema.safetensors"
+    if how == "changed":
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["changed", "missing"])
+def test_a_checkpoint_damaged_on_disk_is_marked_so_and_nothing_else_is_lost(
+    worker: Worker, tiny: Checkpoint, tuned: Checkpoint, how: str
+) -> None:
+    before = work(worker, tiny)
+    assert work(worker, tuned).group.state == "done"
+    assert work(worker, tiny).group.state == "done"  # the adapter leaves the weights
+    damage(worker.db, tuned, how)
+    view = work(worker, tuned)
+    assert (view.group.state, view.images) == ("failed", [])
+    assert (view.group.reason or "").startswith("The files of checkpoint Run 1 · update 1 are damaged")
+    assert "choose another checkpoint" in (view.group.reason or "")
+    assert checkpoints.get_checkpoint(worker.db, tuned.id).state == "bad"
+    assert checkpoints.get_checkpoint(worker.db, tiny.id).state == "committed"
+    after = work(worker, tiny)
+    assert [i.image.sha256 for i in after.images] == [i.image.sha256 for i in before.images]
+
+
+def test_a_run_from_a_damaged_checkpoint_ends_in_words_and_the_base_still_trains(
+    db: Database, tiny: Checkpoint, tuned: Checkpoint
+) -> None:
+    damage(db, tuned, "changed")
+    run = begin(db, new_run(db, tuned, num_updates=1, samples=0))
+    with pytest.raises(exits.EndedError, match=r"are damaged .*: choose another checkpoint") as ended:
+        train(db, run)
+    assert ended.value.code == exits.BAD_CONFIG
+    assert checkpoints.get_checkpoint(db, tuned.id).state == "bad"
+    assert checkpoints.checkpoints_of_run(db, run.id) == []
+    runs.move(db, run.id, to="failed", from_states=("running",))
+    other = begin(db, new_run(db, tiny, num_updates=1, samples=0))
+    train(db, other)
+    assert len(checkpoints.checkpoints_of_run(db, other.id)) == 1
