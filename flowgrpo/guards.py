@@ -36,6 +36,13 @@ class Alarm:
     name: str
     level: Literal["warn", "pause"]
     sentence: str
+    subject: str = ""
+    """The reward that it is about, where it is about one."""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What stays the same while the alarm holds, whatever the numbers in its sentence."""
+        return self.name, self.subject, self.level
 
 
 def alarms(history: History) -> list[Alarm]:
@@ -82,8 +89,6 @@ def _skips(history: History) -> Iterator[Alarm]:
         yield Alarm(
             "skips", "pause", f"{SKIPS_IN_100} of 100 updates were not finite: lower the learning rate"
         )
-    elif skipped and skipped[-1]:
-        yield Alarm("skips", "warn", "an update was skipped because its gradient was not finite")
 
 
 def _dead_groups(history: History) -> Iterator[Alarm]:
@@ -123,11 +128,13 @@ def _spread(history: History) -> Iterator[Alarm]:
             spread[:BASELINE_UPDATES]
         ):
             reward = name.partition("/")[2]
-            yield Alarm("spread", "warn", f"reward '{reward}' hardly differs within groups any more")
+            sentence = f"reward '{reward}' hardly differs within groups any more"
+            yield Alarm("spread", "warn", sentence, reward)
 
 
 def _unscored(history: History) -> Iterator[Alarm]:
     for name, share in history[-1].items():
         if name.startswith("unscored_share/") and share > UNSCORED_SHARE:
             reward = name.partition("/")[2]
-            yield Alarm("unscored", "warn", f"reward '{reward}' could not score {share:.0%} of the images")
+            sentence = f"reward '{reward}' could not score {share:.0%} of the images"
+            yield Alarm("unscored", "warn", sentence, reward)

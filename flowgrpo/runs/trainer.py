@@ -112,6 +112,7 @@ class Trainer:
             self.position = Position(**found[1])
             _log.info("goes on from update %d", self.position.update)
         self.journal.catch_up(self.position.update)
+        self.watch.recall(self.position.update)
         try:
             self._calibrate()
             self._sample_grid()
@@ -207,13 +208,18 @@ class Trainer:
                 diversity=columns.rewards.get(DIVERSITY),
                 clip=self.config.update.advantage_clip,
             )
-            metrics = reward_metrics(columns.rewards, self.config.reward_weights) | {
-                "advantage/mean": advantages.metrics["advantage_mean"],
-                "advantage/std": advantages.metrics["advantage_std"],
-                "groups/dead_share": advantages.metrics["dead_group_share"],
-                "seconds/rollout": sampled - started,
-                "seconds/reward": scored - sampled,
-            }
+            shares = {n: v for n, v in advantages.metrics.items() if n.startswith("unscored_share/")}
+            metrics = (
+                reward_metrics(columns.rewards, self.config.reward_weights)
+                | shares
+                | {
+                    "advantage/mean": advantages.metrics["advantage_mean"],
+                    "advantage/std": advantages.metrics["advantage_std"],
+                    "groups/dead_share": advantages.metrics["dead_group_share"],
+                    "seconds/rollout": sampled - started,
+                    "seconds/reward": scored - sampled,
+                }
+            )
             is_touched = False
             for step in update(self.learner, rollouts, advantages):
                 if isinstance(step, Progress):
@@ -244,7 +250,9 @@ class Trainer:
     def _note(self, step: UpdateMetrics, metrics: dict[str, float]) -> None:
         """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""
         self.position.update += 1
-        self.journal.record(self.position.update, metrics | update_metrics(step))
+        noted = metrics | update_metrics(step)
+        self.journal.record(self.position.update, noted)
+        self.watch.follow(self.position.update, noted)
         self.position.skipped_in_a_row = self.position.skipped_in_a_row + 1 if step.is_skipped else 0
         if step.is_skipped:
             self.watch.warn(f"Update {self.position.update} was skipped: its gradient was not finite.")
@@ -290,6 +298,7 @@ class Trainer:
             _log.warning("no sample grid at update %d: %s", number, error)
             return
         self.journal.record(number, metrics)
+        self.watch.follow(number, metrics)
 
     def _shown_checkpoint(self) -> str:
         """The checkpoint that the grid shows, where this update has one, else the run's parent."""

@@ -5,21 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from flowgrpo.guards import Alarm, alarms, hacking
 from flowgrpo.runs.patience import attempt_write
+from flowgrpo.runs.scoring import DIVERSITY
 from storage import runs
 from storage.engine import Database
 from storage.models import Run
 
+HELD_OUT_DIVERSITY = f"held_out/{DIVERSITY}"
+"""Measured on every sample grid, always at the same prompts and seeds."""
 _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Writes the warnings of one attempt; what an earlier attempt has said is not said again."""
+    """Writes the warnings and alarms of one attempt; what an earlier attempt has said is not said again."""
 
     def __init__(self, db: Database, run: Run) -> None:
         self.db = db
         self.run = run
         self._said = {event.detail for event in runs.events(db, run.id) if event.kind == "warning"}
+        self._updates: dict[int, dict[str, float]] = {}
+        self._holding: set[tuple[str, str, str]] = set()
 
     def warn(self, sentence: str) -> None:
         """Records a warning, unless the run has it already.
@@ -36,6 +42,31 @@ class Watch:
         """Warns of rewards that left images without a score: reward name to why."""
         for name, reason in reasons.items():
             self.warn(f"{name} left images without a score: {reason}.")
+
+    def recall(self, last_update: int) -> None:
+        """Takes up the metrics of earlier attempts up to an update; alarms that held then are not new."""
+        for metric in runs.metrics_since(self.db, self.run.id, -1):
+            if metric.update <= last_update:
+                self._updates.setdefault(metric.update, {})[metric.name] = metric.value
+        self._holding = {alarm.key for alarm in self._found()}
+
+    def follow(self, update: int, metrics: Mapping[str, float]) -> None:
+        """Takes in metrics of an update, and records each alarm that they raise anew."""
+        self._updates.setdefault(update, {}).update(metrics)
+        found = self._found()
+        for alarm in found:
+            if alarm.key not in self._holding:
+                sentence = f"{alarm.sentence[0].upper()}{alarm.sentence[1:]}."
+                _log.warning("alarm at update %d: %s", update, sentence)
+                self._record("alarm", sentence)
+        self._holding = {alarm.key for alarm in found}
+
+    def _found(self) -> list[Alarm]:
+        """The alarms of now. Update 0 is the base's sample grid, to which the later grids are compared."""
+        found = alarms([metrics for update, metrics in self._updates.items() if update])
+        diversity = [m[HELD_OUT_DIVERSITY] for m in self._updates.values() if HELD_OUT_DIVERSITY in m]
+        collapse = hacking((), (), diversity)
+        return [*found, collapse] if collapse else found
 
     def _record(self, kind: str, sentence: str) -> bool:
         """Whether the event could be written; a busy database is asked again at the next occasion."""

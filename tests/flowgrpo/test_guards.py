@@ -33,7 +33,6 @@ def test_metrics_that_are_absent_are_not_judged() -> None:
 @pytest.mark.parametrize(
     ("curve", "name", "level"),
     [
-        (history(policy__skipped=1.0), "skips", "warn"),
         (history(last=3, policy__skipped=1.0), "skips", "pause"),
         (history(10, last=1, policy__skipped=1.0) * 10, "skips", "pause"),
         (history(groups__dead_share=0.6), "dead_groups", "warn"),
@@ -49,6 +48,18 @@ def test_each_guard_fires_alone(curve: list[dict[str, float]], name: str, level:
     (alarm,) = alarms(curve)
     assert (alarm.name, alarm.level) == (name, level)
     assert len(alarm.sentence) > 20
+
+
+def test_a_single_skipped_update_is_no_alarm() -> None:
+    assert alarms(history(policy__skipped=1.0)) == []
+
+
+def test_an_alarm_is_the_same_while_its_numbers_change_and_another_for_another_reward() -> None:
+    (one,) = alarms(history(unscored_share__clip=0.2))
+    (later,) = alarms(history(unscored_share__clip=0.3))
+    (other,) = alarms(history(unscored_share__quality=0.3))
+    assert one.sentence != later.sentence
+    assert one.key == later.key != other.key
 
 
 def test_a_reward_that_rises_while_the_judge_falls_is_hacking() -> None:

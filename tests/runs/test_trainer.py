@@ -13,6 +13,7 @@ from flowgrpo.runs import exits
 from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.train import run_config
 from flowgrpo.runs.trainer import Trainer
+from flowgrpo.runs.watch import Watch
 from flowgrpo.runs.worker import WEIGHTS
 from storage import groups, runs
 from storage.engine import Database
@@ -187,6 +188,41 @@ def test_a_sample_grid_that_is_not_finite_is_left_out_with_a_warning(db: Databas
     (warning,) = said(db, run)
     assert warning.startswith("No sample grid at update 2: 2 of 2 images by Run 1 · update 2 hold numbers")
     assert not any(m.name.startswith("held_out/") for m in runs.metrics_since(db, run.id, 0) if m.update == 2)
+
+
+def test_an_alarm_is_recorded_once_while_it_holds_and_not_again_by_a_later_attempt(
+    db: Database, tiny: Checkpoint
+) -> None:
+    settings = {"reward_weights": {"verifier": 1.0}, "num_updates": 7, "samples": 0}
+    run = begin(db, new_run(db, tiny, **settings))
+    first = trainer_of(db, run)
+
+    def indifferent(batch: ScoreBatch) -> ScoreResult:
+        if first.position.update == 2:
+            first.stop.set()
+        return scored(torch.full((len(batch),), 0.5))
+
+    first.stack.rewards["verifier"] = Given(indifferent, "verifier")
+    with pytest.raises(exits.EndedError, match="Stopped at update 3"):
+        first.train()
+    seen = ["100% of the groups show no difference to the rewards."]
+    assert said(db, run, "alarm") == seen
+    trainer_of(db, begin_again(db, run), verifier=Given(indifferent, "verifier")).train()
+    seen.append("The rewards see no difference within groups: there is nothing to learn.")
+    assert said(db, run, "alarm") == seen
+    shares = [m.value for m in runs.metrics_since(db, run.id, 0) if m.name == "unscored_share/verifier"]
+    assert shares == [0.0] * 7
+
+
+def test_an_alarm_that_comes_back_is_recorded_again_and_collapse_is_judged_against_the_base(
+    db: Database, tiny: Checkpoint
+) -> None:
+    watch = Watch(db, begin(db, new_run(db, tiny)))
+    watch.follow(0, {"held_out/diversity": 0.4})
+    for update, diversity in enumerate((0.2, 0.1, 0.4, 0.2), start=1):
+        watch.follow(update, {"held_out/diversity": diversity})
+    alike = "Images of one prompt are 50% more alike than the base's: look at them."
+    assert said(db, watch.run, "alarm") == [alike, alike]
 
 
 def test_memory_that_runs_out_while_scoring_ends_the_attempt(db: Database, tiny: Checkpoint) -> None:
