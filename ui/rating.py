@@ -126,6 +126,7 @@ def card_html(
     progress: Progress,
     *,
     turn: str,
+    heard: int = 0,
     saved: str = "",
     problem: str = "",
     best: str | None = None,
@@ -136,6 +137,7 @@ def card_html(
 
     Args:
         turn: changes with every card, so that the browser knows a new one from a redrawn one.
+        heard: changes with every answer, so that the browser knows of each, two equal refusals too.
         upcoming: image ids of the card after this one, to load ahead.
     """
     return render(
@@ -143,6 +145,7 @@ def card_html(
         group=view.group if view else None,
         images=[image.image for image in view.images] if view else [],
         turn=turn,
+        heard=heard,
         before=json.dumps({"best": best, "stars": dict(stars or {})}),
         upcoming=upcoming,
         done=progress.rated,

@@ -6,9 +6,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Page, expect, sync_playwright
 
 from tests.served import ROOT, served
 
@@ -55,3 +56,27 @@ def browser() -> Iterator[Browser]:
         opened = playwright.chromium.launch(executable_path=path, args=arguments)
         yield opened
         opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that fails the test on a script error, a dialog, or a request to anywhere else."""
+    opened = browser.new_page(viewport={"width": 1440, "height": 900})
+    opened.set_default_timeout(ANSWER_MS)
+    strange: list[str] = []
+
+    def dismissed(dialog: Dialog) -> None:
+        strange.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    opened.on("pageerror", lambda error: strange.append(f"script error: {error}"))
+    opened.on("dialog", dismissed)
+    opened.on("request", lambda request: strange.extend([request.url] if is_elsewhere(request.url) else []))
+    yield opened
+    opened.close()
+    assert strange == []
+
+
+def is_elsewhere(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1"

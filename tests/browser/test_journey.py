@@ -2,41 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from urllib.parse import urlsplit
-
 import pytest
-from playwright.sync_api import Browser, Dialog, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import ANSWER_MS, Studio
+from tests.browser.conftest import Studio
 
 WORK_MS = 280_000
 """How long a loaded machine may take for one group or one run."""
 NASTY = "portrait, ${alert(1)} `${alert(2)}` {{7*7}} <img src=x onerror=alert(3)> wistful"
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page that fails the test on a script error, a dialog, or a request to anywhere else."""
-    opened = browser.new_page(viewport={"width": 1440, "height": 900})
-    opened.set_default_timeout(ANSWER_MS)
-    strange: list[str] = []
-
-    def dismissed(dialog: Dialog) -> None:
-        strange.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    opened.on("pageerror", lambda error: strange.append(f"script error: {error}"))
-    opened.on("dialog", dismissed)
-    opened.on("request", lambda request: strange.extend([request.url] if is_elsewhere(request.url) else []))
-    yield opened
-    opened.close()
-    assert strange == []
-
-
-def is_elsewhere(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme not in ("data", "blob") and parts.hostname != "127.0.0.1"
 
 
 def number(page: Page, place: str, value: str) -> None:

@@ -6,6 +6,7 @@ import gc
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,35 +58,36 @@ def png(shade: int) -> bytes:
 
 @pytest.fixture
 def make_group(db: Database, base: Checkpoint) -> MakeGroup:
-    """Makes a finished group: `values` are the verifier's scores, one an image."""
+    """Makes a finished group of the base."""
+    return partial(finished_group, db, base)
 
-    def make(
-        values: Sequence[float | None] = (0.2, 0.8),
-        prompt: str = "portrait, red hair",
-        checkpoint: Checkpoint = base,
-        config: Mapping[str, object] | None = None,
-        seeds: Sequence[int] | None = None,
-        **more: object,
-    ) -> GroupView:
-        settings = dict(config or SamplingConfig().model_dump())
-        wanted = list(seeds or range(7, 7 + len(values)))
-        group = groups.request_group(
-            db,
-            prompt=prompt,
-            checkpoint_id=checkpoint.id,
-            config=settings,
-            seeds=wanted,
-            worker_id="w",
-            **more,  # type: ignore[arg-type]
-        )
-        for index, (seed, value) in enumerate(zip(wanted, values, strict=True)):
-            sha = blobs.put_png(db.home, png(seed))
-            image = groups.add_image(
-                db, group_id=group.id, index=index, seed=seed, sha256=sha, width=8, height=8
-            )
-            reason = None if value is not None else "no known attribute"
-            groups.add_scores(db, [ScoreInput(image.id, "verifier", "1", value, reason)])
-        groups.finish_group(db, group.id)
-        return groups.get_group(db, group.id)
 
-    return make
+def finished_group(
+    db: Database,
+    checkpoint: Checkpoint,
+    values: Sequence[float | None] = (0.2, 0.8),
+    *,
+    prompt: str = "portrait, red hair",
+    config: Mapping[str, object] | None = None,
+    seeds: Sequence[int] | None = None,
+    **more: object,
+) -> GroupView:
+    """A group with its images; `values` are the verifier's scores, one an image."""
+    settings = dict(config or SamplingConfig().model_dump())
+    wanted = list(seeds or range(7, 7 + len(values)))
+    group = groups.request_group(
+        db,
+        prompt=prompt,
+        checkpoint_id=checkpoint.id,
+        config=settings,
+        seeds=wanted,
+        worker_id="w",
+        **more,  # type: ignore[arg-type]
+    )
+    for index, (seed, value) in enumerate(zip(wanted, values, strict=True)):
+        sha = blobs.put_png(db.home, png(seed))
+        image = groups.add_image(db, group_id=group.id, index=index, seed=seed, sha256=sha, width=8, height=8)
+        reason = None if value is not None else "no known attribute"
+        groups.add_scores(db, [ScoreInput(image.id, "verifier", "1", value, reason)])
+    groups.finish_group(db, group.id)
+    return groups.get_group(db, group.id)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
@@ -17,7 +13,7 @@ from flowgrpo.config import SamplingConfig
 from storage import blobs, checkpoints, groups
 from storage.engine import Database, open_database
 from tests.ui.conftest import png
-from ui.server import create_app
+from tests.ui.serving import web
 
 Ask = Callable[..., Any]
 
@@ -33,23 +29,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database,
     """One served data folder and one client for all tests of this file."""
     db = open_database(tmp_path_factory.mktemp("served"))
     checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = uvicorn.Config(
-        create_app(db), host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until = time.monotonic() + 30
-    while not server.started and time.monotonic() < until:
-        threading.Event().wait(0.02)
-    client = Client(f"http://127.0.0.1:{port}", verbose=False, analytics_enabled=False)
-    yield db, client
-    client.close()
-    server.should_exit = True
-    thread.join(15)
+    with web(db) as url:
+        client = Client(url, verbose=False, analytics_enabled=False)
+        yield db, client
+        client.close()
     db.close()
 
 

@@ -1,9 +1,12 @@
 // The rating card. Choices live here until Enter; the server answers with the next card, and only then says "saved".
-const fresh = () => ({ best: null, stars: {}, focus: 0, key: crypto.randomUUID(), since: performance.now(), sent: 0 });
+// One act is under way at a time: a key that comes before its answer was meant for the card that is still shown.
+const PATIENCE_MS = 6000;
+const fresh = () => ({ best: null, stars: {}, focus: 0, key: crypto.randomUUID(), since: performance.now(), tried: false });
 const remembered = () => { try { return localStorage.getItem('studio-rate-mode'); } catch (error) { return null; } };
 let mode = remembered() === 'stars' ? 'stars' : 'best';
 let task = null;
 let now = fresh();
+let underway = null;
 
 const card = () => element.querySelector('.card[data-task]');
 const choices = () => [...element.querySelectorAll('.choice')];
@@ -29,9 +32,11 @@ function paint() {
   });
 }
 
+// Every answer of the server ends the act that was under way, a refusal too.
 function arrive() {
+  underway = null;
   const root = card();
-  if (!root) { task = null; return; }
+  if (!root) { task = null; now = fresh(); return; }
   if (root.dataset.turn !== task) {
     task = root.dataset.turn;
     now = fresh();
@@ -44,37 +49,58 @@ function arrive() {
 }
 
 function send(act) {
-  const root = card();
-  const group = root ? root.dataset.task : '';
-  if (act === 'submit') {
-    if (!now.best && Object.keys(now.stars).length === 0) { say('Pick the best image first, or press S to skip.'); return; }
-    if (now.sent && performance.now() - now.sent < 5000) return;
+  if (underway) return;
+  if (act === 'submit' && !now.best && Object.keys(now.stars).length === 0) {
+    say('Pick the best image first, or press S to skip.');
+    return;
   }
-  now.sent = performance.now();
-  const mine = task;
+  const root = card();
+  const mine = { act };
+  underway = mine;
+  now.tried = true;
   say(act === 'undo' ? 'undoing' : 'saving');
-  setTimeout(() => { if (task === mine && now.sent && performance.now() - now.sent > 5900) say('Not saved yet. Enter tries again; it counts once.'); }, 6000);
+  setTimeout(() => { if (underway === mine) giveUp(act); }, PATIENCE_MS);
   trigger('answer', {
-    act, group, key: now.key, best: now.best || '', stars: now.stars, lead_ms: Math.round(performance.now() - now.since),
+    act, group: root ? root.dataset.task : '', key: now.key, best: now.best || '', stars: now.stars,
+    lead_ms: Math.round(performance.now() - now.since),
   });
+}
+
+function giveUp(act) {
+  underway = null;
+  const again = { submit: 'Not saved yet. Enter', skip: 'Not skipped yet. S', undo: 'Not undone yet. U' }[act];
+  say(`${again} tries again; it counts once.`);
+}
+
+// An answer that got lost may have been kept under its key: what is said differently now is said under another one.
+function changed() {
+  if (now.tried) { now.key = crypto.randomUUID(); now.tried = false; }
+  say('');
+  paint();
 }
 
 function choose(index) {
   const choice = choices()[index];
-  if (!choice) return;
+  if (!choice || underway) return;
   now.best = now.best === choice.dataset.id ? null : choice.dataset.id;
-  say('');
-  paint();
+  changed();
 }
 
 function star(index, value) {
   const choice = choices()[index];
-  if (!choice) return;
+  if (!choice || underway) return;
   const id = choice.dataset.id;
   if (now.stars[id] === value) delete now.stars[id]; else now.stars[id] = value;
   now.focus = index;
-  say('');
-  paint();
+  changed();
+}
+
+function step(by) {
+  if (underway) return;
+  now.focus = Math.min(choices().length - 1, Math.max(0, now.focus + by));
+  if (mode === 'stars') { paint(); return; }
+  now.best = choices()[now.focus].dataset.id;
+  changed();
 }
 
 function turn(to) {
@@ -102,25 +128,26 @@ element.addEventListener('click', (event) => {
   else if (button.dataset.act) send(button.dataset.act);
 });
 
+// A focused link or button hears Enter itself. Inside a choice it does not: there Space presses, and Enter saves,
+// since a click would take back the star that was just given.
+const hearsEnter = (target) => Boolean(target.closest && target.closest('a, button, summary') && !target.closest('.choice'));
+
 const onKey = (event) => {
   if (!element.isConnected) { document.removeEventListener('keydown', onKey); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest && event.target.closest('input, textarea, select, [contenteditable], dialog')) return;
   const key = event.key.toLowerCase();
-  if (key === 'u') { event.preventDefault(); send('undo'); return; }
-  if (!card()) return;
-  const count = choices().length;
-  const columns = Math.max(1, getComputedStyle(element.querySelector('.choices')).gridTemplateColumns.split(' ').length);
-  const step = { arrowleft: -1, arrowright: 1, arrowup: -columns, arrowdown: columns }[key];
-  if (step !== undefined) {
-    now.focus = Math.min(count - 1, Math.max(0, now.focus + step));
-    if (mode === 'best') now.best = choices()[now.focus].dataset.id;
-    paint();
-  } else if (/^[1-9]$/.test(key)) {
+  const columns = () => getComputedStyle(element.querySelector('.choices')).gridTemplateColumns.split(' ').length;
+  const by = { arrowleft: () => -1, arrowright: () => 1, arrowup: () => -columns(), arrowdown: columns }[key];
+  if (event.repeat && !by && key !== 'enter') return;
+  if (key === 'u') send('undo');
+  else if (!card()) return;
+  else if (by) step(by());
+  else if (/^[1-9]$/.test(key)) {
     if (mode === 'stars') { if (Number(key) <= 5) star(now.focus, Number(key)); } else { now.focus = Number(key) - 1; choose(now.focus); }
   } else if (key === 'enter') {
-    if (event.target.closest && event.target.closest('button:not(.pick)')) return;
-    send('submit');
+    if (hearsEnter(event.target)) return;
+    if (!event.repeat) send('submit');
   } else if (key === 's') send('skip');
   else if (key === 'm') turn(mode === 'best' ? 'stars' : 'best');
   else if (key === 'z') zoom(now.focus);

@@ -20,11 +20,12 @@ _TICK_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Seen:
-    """What one browser shows: the group on the card, None for the empty state, and how many cards it has
-    had."""
+    """What one browser shows: the group on the card, None for the empty state, and how many cards and answers
+    it has had."""
 
     group_id: str | None = None
     turn: int = 0
+    heard: int = 0
 
 
 def build(page: gr.Blocks, services: Services) -> None:
@@ -56,16 +57,17 @@ def build(page: gr.Blocks, services: Services) -> None:
 
 def show(services: Services, state: Seen, view: GroupView | None, **words: Any) -> tuple[Seen, str]:
     """The next card (a new turn), or the empty state."""
-    turn = state.turn + 1
     group_id = view.group.id if view else None
+    state = replace(state, group_id=group_id, turn=state.turn + 1, heard=state.heard + 1)
     html = rating.card_html(
         view,
         ratings.progress(services.db, LOCAL_USER),
-        turn=str(turn),
+        turn=str(state.turn),
+        heard=state.heard,
         upcoming=rating.upcoming(services.db, LOCAL_USER, group_id),
         **words,
     )
-    return replace(state, group_id=group_id, turn=turn), html
+    return state, html
 
 
 def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any, Any]:
@@ -74,17 +76,19 @@ def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any
         if act == "undo":
             undone = rating.undo(services.db, LOCAL_USER, str(event.key))
             if undone is None:
-                return state, _again(services, state, saved="nothing to undo")
+                return again(services, state, saved="nothing to undo")
             return show(services, state, undone.view, saved="undone", best=undone.best, stars=undone.stars)
         said = rating.read_answer(event.group, event.key, event.best or None, event.stars, event.lead_ms)
         keep: Callable[..., GroupView | None] = rating.skip if act == "skip" else rating.submit
         following = keep(services.db, LOCAL_USER, said)
     except SHOWN_ERRORS as error:
-        return state, _again(services, state, problem=shown(error))
+        return again(services, state, problem=shown(error))
     return show(services, state, following, saved="skipped" if act == "skip" else "saved")
 
 
-def _again(services: Services, state: Seen, **words: Any) -> str:
+def again(services: Services, state: Seen, **words: Any) -> tuple[Seen, str]:
     """The same card once more, on the same turn, so that the browser keeps what was chosen."""
+    state = replace(state, heard=state.heard + 1)
+    progress = ratings.progress(services.db, LOCAL_USER)
     view = services.group(state.group_id)
-    return rating.card_html(view, ratings.progress(services.db, LOCAL_USER), turn=str(state.turn), **words)
+    return state, rating.card_html(view, progress, turn=str(state.turn), heard=state.heard, **words)
