@@ -220,7 +220,7 @@ SHOWN_ERRORS = (Refused, LookupError, ValueError, NotSavedError)
 """What a page shows as a sentence; anything else is a bug and goes to the log."""
 
 
-def shown(error: Exception) -> str:
-    """The sentence of an error, from its capital letter to its full stop."""
+def shown(error: Exception | str) -> str:
+    """The sentence of an error or a reason, from its capital letter to its full stop."""
     text = str(error).strip("'\" ") or "Something went wrong"
     return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")

@@ -18,7 +18,7 @@ from ui.components.curves import curves_of
 from ui.components.strip import settings_line
 from ui.forms import Refused, RunForm
 from ui.preflight import Check, Facts, checks
-from ui.services import LOCAL_USER, Services
+from ui.services import LOCAL_USER, Services, shown
 
 REWARDS = (*DEFAULT_WEIGHTS, "diversity")
 """Rewards that the form offers, in its order."""
@@ -31,7 +31,10 @@ _SAMPLES: tuple[GroupKind, ...] = ("sample",)
 _SHOWN_RUNS = 8
 _WARNINGS = ("warning", "alarm")
 """Kinds of run events that the page shows as sentences."""
-_FAILED = ("failed", "lost")
+_BROKEN = ("failed", "lost")
+"""States that show the end of the log."""
+_LOG_BELOW = "\n\nEnd of the log:"
+"""Where the part of a reason that is no sentence begins."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,14 @@ def title(run: Run) -> str:
     return f"Run {run.number} · {run.name}"
 
 
-def state_words(run: Run, beat: RunBeat | None) -> str:
-    """Where a run stands, in words."""
+def saved_update(services: Services, run_id: str) -> int:
+    """The newest update of a run that has a checkpoint in order; 0 when none has."""
+    made = checkpoints.checkpoints_of_run(services.db, run_id)
+    return max((one.update or 0 for one in made if one.state == "committed"), default=0)
+
+
+def state_words(run: Run, beat: RunBeat | None, saved: int) -> str:
+    """Where a run stands, in words; "saved" only of an update that has its checkpoint."""
     if run.state in runs.ACTIVE and run.stop_requested_at is not None:
         return "stopping, saves first"
     if run.state == "queued":
@@ -121,9 +130,25 @@ def state_words(run: Run, beat: RunBeat | None) -> str:
         return f"{words} · update {beat.update} of {beat.num_updates}" if beat.update else words
     if run.state == "lost":
         return "ended without a word"
-    return {"paused": "paused", "stopped": "stopped and saved", "canceled": "canceled"}.get(
-        run.state, run.state
-    )
+    if run.state in ("stopped", "paused"):
+        return f"{run.state}, saved at update {saved}" if saved else f"{run.state}, nothing saved yet"
+    return run.state
+
+
+def ending(run: Run, beat: RunBeat | None, saved: int) -> str:
+    """Why a run is not running, what of it is kept and what to do; empty where nothing needs saying."""
+    reason = (run.reason or "").split(_LOG_BELOW)[0].strip()
+    if not reason:
+        return ""
+    said = shown(reason)
+    if run.state not in runs.RESUMABLE:
+        return said
+    update = beat.update if beat else 0
+    if not saved:
+        return f"{said} No update was saved yet: Resume begins again."
+    if saved < update:
+        return f"{said} Saved up to update {saved} of the {update} that were made: Resume goes on from there."
+    return f"{said} Update {saved} is saved: Resume goes on from there."
 
 
 def seconds_left(run: Run, beat: RunBeat | None) -> float | None:
@@ -139,7 +164,8 @@ def list_html(services: Services, shown: str | None) -> str:
     for run in runs.list_runs(services.db)[:_SHOWN_RUNS]:
         beat = runs.beat_of(services.db, run.id)
         left = seconds_left(run, beat)
-        words = state_words(run, beat) + (f" · {span(left)} left" if left else "")
+        words = state_words(run, beat, saved_update(services, run.id))
+        words += f" · {span(left)} left" if left else ""
         rows.append({"id": run.id, "title": title(run), "words": words, "percent": _percent(run, beat)})
     return render("runs.html", runs=rows, shown=shown)
 
@@ -158,22 +184,22 @@ def run_html(services: Services, run_id: str | None) -> str:
     db = services.db
     beat = runs.beat_of(db, run.id)
     made = [checkpoint for checkpoint in checkpoints.list_checkpoints(db) if checkpoint.run_id == run.id]
+    saved = saved_update(services, run.id)
     parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
     metrics = runs.metrics_since(db, run.id, -1)
-    failed = run.state in _FAILED
     return render(
         "run.html",
         run=run,
         title=title(run),
-        note=_note(run, beat, parent),
+        note=_note(run, beat, parent, saved),
         can_stop=run.state in ("queued", "starting", "running", "paused") and run.stop_requested_at is None,
         can_resume=run.state in runs.RESUMABLE,
         update=beat.update if beat else 0,
         total=run.config.get("num_updates", 0),
         percent=_percent(run, beat),
-        reason=(run.reason or "").split("\n\nEnd of the log:")[0] if failed else "",
+        reason=ending(run, beat, saved),
         warnings=[event.detail for event in runs.events(db, run.id) if event.kind in _WARNINGS][-3:],
-        log=log_tail(services, run.id) if failed else "",
+        log=log_tail(services, run.id) if run.state in _BROKEN else "",
         curves=curves_of(metrics, run.config.get("reward_weights", {})),
         samples=samples_of(services, run.id),
         checkpoints=made,
@@ -192,8 +218,8 @@ def find(services: Services, run_id: object) -> Run | None:
     return next(iter(runs.list_runs(services.db)), None)
 
 
-def _note(run: Run, beat: RunBeat | None, parent: Checkpoint) -> str:
-    parts = [f"from {parent.name}", state_words(run, beat)]
+def _note(run: Run, beat: RunBeat | None, parent: Checkpoint, saved: int) -> str:
+    parts = [f"from {parent.name}", state_words(run, beat, saved)]
     if beat is not None and beat.seconds_per_update:
         parts.append(f"{span(beat.seconds_per_update)} an update")
     left = seconds_left(run, beat)

@@ -8,7 +8,7 @@ import pytest
 
 from storage import checkpoints, groups, runs
 from storage.engine import Database
-from storage.models import Checkpoint, Run
+from storage.models import Checkpoint, Run, RunState
 from tests.ui.conftest import MakeGroup
 from ui import preflight, tuning
 from ui.components.curves import curves_of
@@ -147,6 +147,67 @@ def test_a_failed_run_says_why_with_the_end_of_its_log(
     assert "Out of memory." in html and "&lt;script&gt;" in html and "\x1b" not in html
     assert "<b>mine" not in html and "Resume" in html
     assert tuning.log_tail(services, run.id).startswith("done\n")
+
+
+def committed(db: Database, run: Run, update: int) -> None:
+    checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=update, name=f"update {update}", path="p", sha256="0" * 64
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "saved", "kept"),
+    [
+        ("paused", "The disk is too full.", 0, "No update was saved yet: Resume begins again."),
+        (
+            "paused",
+            "The disk is too full.",
+            2,
+            "Saved up to update 2 of the 3 that were made: Resume goes on",
+        ),
+        ("stopped", "It did not stop in time and was ended by force.", 2, "Saved up to update 2 of the 3"),
+        ("stopped", "stopped by request", 3, "Stopped by request. Update 3 is saved: Resume goes on"),
+        ("lost", "The machine was restarted.", 1, "Saved up to update 1 of the 3"),
+    ],
+)
+def test_a_run_that_came_to_rest_says_why_and_what_of_it_is_kept(
+    services: Services, db: Database, base: Checkpoint, state: RunState, reason: str, saved: int, kept: str
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    runs.beat(db, run.id, 1, 3, 5)
+    if saved:
+        committed(db, run, saved)
+    runs.move(db, run.id, to=state, from_states=("running",), attempt=1, reason=reason)
+    html = tuning.run_html(services, run.id)
+    assert reason[1:] in html and kept in html and 'data-act="resume"' in html
+
+
+@pytest.mark.parametrize(
+    ("saved", "words"), [(0, "stopped, nothing saved yet"), (2, "stopped, saved at update 2")]
+)
+def test_a_run_says_saved_only_of_an_update_that_has_its_checkpoint(
+    services: Services, db: Database, base: Checkpoint, saved: int, words: str
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    runs.beat(db, run.id, 1, 3, 5)
+    if saved:
+        committed(db, run, saved)
+    runs.move(db, run.id, to="stopped", from_states=("running",), attempt=1, reason="Ended by force.")
+    assert words in tuning.run_html(services, run.id)
+    assert words in tuning.list_html(services, run.id)
+
+
+def test_a_checkpoint_that_is_damaged_does_not_count_as_saved(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    for update in (1, 2):
+        committed(db, run, update)
+    checkpoints.mark_checkpoint(db, checkpoints.checkpoints_of_run(db, run.id)[-1].id, "bad")
+    assert tuning.saved_update(services, run.id) == 1
 
 
 def test_stop_and_resume_do_what_the_state_allows(services: Services, db: Database, base: Checkpoint) -> None:
