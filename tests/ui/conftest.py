@@ -6,6 +6,7 @@ import gc
 import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image as Picture
 
 from flowgrpo.config import SamplingConfig
-from storage import blobs, checkpoints, groups
+from storage import blobs, checkpoints, engine, groups
 from storage.engine import Database, open_database
 from storage.groups import GroupView, ScoreInput
+from storage.locks import FileLock
 from storage.models import Checkpoint
 from ui.services import Services
 
@@ -30,6 +32,7 @@ def _loops_of_gradio() -> Iterator[None]:
 
 
 MakeGroup = Callable[..., GroupView]
+Lock = Callable[[], AbstractContextManager[None]]
 
 
 @pytest.fixture
@@ -47,6 +50,21 @@ def services(db: Database) -> Services:
 @pytest.fixture
 def base(db: Database) -> Checkpoint:
     return checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
+
+
+@pytest.fixture
+def locked(db: Database, monkeypatch: pytest.MonkeyPatch) -> Lock:
+    """While it is entered another process writes and does not end: every write here is refused."""
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 200)
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        gate = FileLock(db.home / "locks" / "write.lock")
+        gate.acquire()
+        yield
+        gate.release()
+
+    return hold
 
 
 def png(shade: int) -> bytes:

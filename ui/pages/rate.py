@@ -16,16 +16,24 @@ from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
 
 PATH = "/rate"
 _TICK_SECONDS = 3.0
+WAITS = "Every rating that was given is kept, and this page asks for a group again by itself."
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one browser shows: the group on the card, None for the empty state, and how many cards and answers
-    it has had."""
+    """What one browser shows.
+
+    Attributes:
+        group_id: the group on the card, None for the empty state.
+        turn: how many cards it has had.
+        heard: how many answers it has had.
+        in_trouble: whether the empty state stands for a disk that took no lease.
+    """
 
     group_id: str | None = None
     turn: int = 0
     heard: int = 0
+    in_trouble: bool = False
 
 
 def build(page: gr.Blocks, services: Services) -> None:
@@ -36,18 +44,13 @@ def build(page: gr.Blocks, services: Services) -> None:
     seen = gr.State(Seen())
 
     def load(request: gr.Request) -> tuple[Seen, str]:
-        wanted = request.query_params.get("group")
-        view = rating.start(services.db, LOCAL_USER, wanted)
-        return show(services, Seen(), view)
+        return opened(services, request.query_params.get("group"))
 
     def answer(state: Seen, event: gr.EventData) -> tuple[Any, Any]:
         return answered(services, state, str(event.act), event)
 
     def tick(state: Seen) -> tuple[Any, Any]:
-        if state.group_id is not None:
-            return gr.skip(), gr.skip()
-        view = ratings.next_task(services.db, LOCAL_USER)
-        return show(services, state, view) if view else (gr.skip(), gr.skip())
+        return ticked(services, state)
 
     page.load(load, None, [seen, card], **HIDDEN)
     # past Gradio's queue, which looks for work every 50 ms: a vote should feel like a key press
@@ -58,7 +61,7 @@ def build(page: gr.Blocks, services: Services) -> None:
 def show(services: Services, state: Seen, view: GroupView | None, **words: Any) -> tuple[Seen, str]:
     """The next card (a new turn), or the empty state."""
     group_id = view.group.id if view else None
-    state = replace(state, group_id=group_id, turn=state.turn + 1, heard=state.heard + 1)
+    state = Seen(group_id, state.turn + 1, state.heard + 1)
     html = rating.card_html(
         view,
         ratings.progress(services.db, LOCAL_USER),
@@ -68,6 +71,28 @@ def show(services: Services, state: Seen, view: GroupView | None, **words: Any) 
         **words,
     )
     return state, html
+
+
+def opened(services: Services, wanted: object) -> tuple[Seen, str]:
+    """The first card. A disk that takes no lease leaves the page empty, with the reason; `ticked` goes on."""
+    try:
+        view = rating.start(services.db, LOCAL_USER, wanted)
+    except SHOWN_ERRORS as error:
+        return again(services, Seen(in_trouble=True), problem=f"{shown(error)} {WAITS}")
+    return show(services, Seen(), view)
+
+
+def ticked(services: Services, state: Seen) -> tuple[Any, Any]:
+    """A page without a group looks for one; one that has a group is left alone."""
+    if state.group_id is not None:
+        return gr.skip(), gr.skip()
+    try:
+        view = ratings.next_task(services.db, LOCAL_USER)
+    except SHOWN_ERRORS as error:
+        if state.in_trouble:
+            return gr.skip(), gr.skip()
+        return again(services, replace(state, in_trouble=True), problem=f"{shown(error)} {WAITS}")
+    return show(services, state, view) if view or state.in_trouble else (gr.skip(), gr.skip())
 
 
 def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any, Any]:
