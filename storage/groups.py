@@ -21,6 +21,8 @@ MAX_CLAIMS = 2
 """A group that outlived this many workers is failed instead of queued again."""
 REUSABLE: tuple[GroupKind, ...] = ("studio", "compare", "demo")
 """Kinds whose images follow from prompt, checkpoint, config and seeds alone."""
+WANTED: tuple[GroupState, ...] = ("queued", "running", "done")
+"""States of a group whose images are there or will be."""
 _URGENCY = case((ImageGroup.kind.in_(("studio", "compare")), 0), else_=1)
 
 
@@ -273,14 +275,20 @@ def groups_of_run(db: Database, run_id: str) -> list[GroupView]:
 
 
 def find_group(
-    db: Database, *, prompt: str, checkpoint_id: str, config: dict[str, Any], seeds: Sequence[int]
+    db: Database,
+    *,
+    prompt: str,
+    checkpoint_id: str,
+    config: dict[str, Any],
+    seeds: Sequence[int],
+    states: Collection[GroupState] = WANTED,
 ) -> GroupView | None:
-    """The newest group with exactly these images, done or in work; None when it has to be made."""
+    """The newest group of exactly these images in one of `states`; None when there is none."""
     same = (
         ImageGroup.checkpoint_id == checkpoint_id,
         ImageGroup.prompt_hash == prompt_hash(prompt),
         ImageGroup.kind.in_(REUSABLE),
-        ImageGroup.state.in_(("queued", "running", "done")),
+        ImageGroup.state.in_(states),
     )
     with db.read() as session:
         for group in session.scalars(select(ImageGroup).where(*same).order_by(ImageGroup.seq.desc())):

@@ -285,6 +285,9 @@ def _compare(services: Services) -> Callable[..., dict[str, Any]]:
         num_steps: int = 8,
         guidance_scale: float = 1.0,
         generate: bool = False,
+        negative_prompt: str = "",
+        width: int = 0,
+        height: int = 0,
     ) -> dict[str, Any]:
         """Returns checkpoints x prompts at the same seeds: what exists, what is missing, the differences.
 
@@ -292,35 +295,48 @@ def _compare(services: Services) -> Callable[..., dict[str, Any]]:
             checkpoint_ids: the first is what the others are measured against.
             prompts: at most 24.
             seeds: as in generate_group; never new ones.
-            images: per prompt, 1 to 8.
+            images: per prompt, 1 to 64.
             num_steps: denoising steps.
             guidance_scale: 1 for none.
             generate: queue what is missing.
+            negative_prompt: what guidance steers away from.
+            width: pixels, a multiple of the base's VAE factor; 0 for the base's own size.
+            height: pixels, as width.
         """
 
         def work() -> dict[str, Any]:
             plan = comparing.check(
-                services, checkpoint_ids, _lines(prompts), seeds, images, num_steps, guidance_scale
+                services,
+                checkpoint_ids,
+                "\n".join(comparing.one_line(str(prompt)) for prompt in prompts),
+                seeds,
+                images,
+                num_steps,
+                guidance_scale,
+                negative_prompt,
+                width or None,
+                height or None,
             )
             if generate:
                 comparing.generate_missing(services, plan)
-            grid = comparing.cells(services, plan)
-            return {
-                "missing": len(comparing.missing(grid)),
-                "groups": [
-                    [group_dict(cell.view) if cell.view else None for cell in block] for block in grid
-                ],
-                "differences": {
-                    plan.checkpoints[row].id: [
-                        _difference_dict(found) for found in comparing.differences(grid, row)
-                    ]
-                    for row in range(1, len(plan.checkpoints))
-                },
-            }
+            return _grid_dict(services, plan)
 
         return _said(work)
 
     return compare
+
+
+def _grid_dict(services: Services, plan: comparing.Plan) -> dict[str, Any]:
+    grid = comparing.cells(services, plan)
+    rows = range(1, len(plan.checkpoints))
+    return {
+        "missing": len(comparing.missing(grid)),
+        "groups": [[group_dict(cell.view) if cell.view else None for cell in block] for block in grid],
+        "differences": {
+            plan.checkpoints[row].id: [_difference_dict(found) for found in comparing.differences(grid, row)]
+            for row in rows
+        },
+    }
 
 
 def _difference_dict(found: comparing.Difference) -> dict[str, Any]:

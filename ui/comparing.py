@@ -6,17 +6,23 @@ import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from flowgrpo.config import SamplingConfig
+from flowgrpo.config import MAX_GROUP_SIZE, SamplingConfig
 from storage import groups
 from storage.groups import GroupView
-from storage.models import Checkpoint
+from storage.models import Checkpoint, GroupState
 from ui import forms
 from ui.components import render, signed, strip
 from ui.forms import GroupForm, Refused
-from ui.services import Services
+from ui.services import Services, shown
 
-MAX_CHECKPOINTS, MAX_PROMPTS, MAX_IMAGES = 6, 24, 8
+MAX_CHECKPOINTS, MAX_PROMPTS, MAX_IMAGES = 6, 24, MAX_GROUP_SIZE
+LINE_BREAK = "↵"
+"""Stands for a line break inside a prompt where prompts are written one a line."""
+_COLUMNS = 8
+"""Images beside each other; the others go below."""
+_FAILED: tuple[GroupState, ...] = ("failed",)
 _RESAMPLES = 1000
 _INTERVAL = (0.025, 0.975)
 
@@ -40,11 +46,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One checkpoint on one prompt; `view` is None while nobody has asked for it."""
+    """One checkpoint on one prompt.
+
+    Attributes:
+        view: the images, None while nobody has asked for them or after they could not be made.
+        failure: why they could not be made; empty when nobody tried or there are some.
+    """
 
     prompt: str
     checkpoint: Checkpoint
     view: GroupView | None
+    failure: str = ""
 
     @property
     def is_missing(self) -> bool:
@@ -84,6 +96,9 @@ def check(
     count: object,
     num_steps: object,
     guidance_scale: object,
+    negative: object = "",
+    width: object = None,
+    height: object = None,
 ) -> Plan:
     """Checks the Compare form; raises `Refused` with the first thing that is wrong."""
     ids = list(dict.fromkeys(checkpoint_ids)) if isinstance(checkpoint_ids, list | tuple) else []
@@ -94,7 +109,7 @@ def check(
         raise Refused(
             "The chosen checkpoints have different bases, where one seed means two images: choose one base."
         )
-    lines = forms.prompt_lines(prompts, "The prompts")
+    lines = _prompts(prompts)
     if not 1 <= len(lines) <= MAX_PROMPTS:
         raise Refused(f"Write 1 to {MAX_PROMPTS} prompts, one a line, not {len(lines)}.")
     columns = forms.whole(count, "Images per prompt", 1, MAX_IMAGES)
@@ -105,9 +120,24 @@ def check(
         seeds=str(typed),
         num_steps=num_steps,
         guidance_scale=guidance_scale,
+        negative=negative,
+        width=width,
+        height=height,
     )
     request = services.check_group(rows[0].id, form)
     return Plan(rows, lines, request.seeds, request.config)
+
+
+def _prompts(typed: object) -> tuple[str, ...]:
+    """One prompt a line, each with its own line breaks again."""
+    lines = forms.prompt_lines(typed, "The prompts")
+    read = [line.replace(LINE_BREAK, "\n").strip() for line in lines]
+    return tuple(dict.fromkeys(prompt for prompt in read if prompt))
+
+
+def one_line(prompt: str) -> str:
+    """Writes a prompt as a line that is read back as the same prompt."""
+    return prompt.replace("\n", LINE_BREAK)
 
 
 def cells(services: Services, plan: Plan) -> list[list[Cell]]:
@@ -116,10 +146,18 @@ def cells(services: Services, plan: Plan) -> list[list[Cell]]:
     config = plan.config.model_dump()
 
     def cell(prompt: str, row: Checkpoint) -> Cell:
-        found = groups.find_group(
-            services.db, prompt=prompt, checkpoint_id=row.id, config=config, seeds=plan.seeds
+        find = partial(
+            groups.find_group,
+            services.db,
+            prompt=prompt,
+            checkpoint_id=row.id,
+            config=config,
+            seeds=plan.seeds,
         )
-        return Cell(prompt, row, found)
+        found = find()
+        failed = None if found else find(states=_FAILED)
+        reason = failed.group.reason or "the engine gave no reason" if failed else ""
+        return Cell(prompt, row, found, shown(reason) if reason else "")
 
     return [[cell(prompt, row) for row in plan.checkpoints] for prompt in plan.prompts]
 
@@ -210,6 +248,7 @@ def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
         note=f"same prompts, same seeds · {strip.settings_line(plan.config.model_dump())}",
         grid=grid,
         seeds=plan.seeds,
+        columns=min(_COLUMNS, len(plan.seeds)),
         missing=len(absent),
         seconds=seconds,
         working=len(work),

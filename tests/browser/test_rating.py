@@ -61,7 +61,7 @@ class Rating:
 def rate(page: Page, tmp_path: Path) -> Iterator[Rating]:
     db = open_database(tmp_path / "home")
     base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
-    newest_first = [finished_group(db, base, [0.1, 0.2, 0.3, 0.4]) for _ in range(3)][::-1]
+    newest_first = [finished_group(db, [0.1, 0.2, 0.3, 0.4], checkpoint=base) for _ in range(3)][::-1]
     with web(db) as url:
         page.goto(f"{url}/rate")
         shown = Rating(db, page, newest_first)

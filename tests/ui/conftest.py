@@ -77,14 +77,14 @@ def png(shade: int) -> bytes:
 @pytest.fixture
 def make_group(db: Database, base: Checkpoint) -> MakeGroup:
     """Makes a finished group of the base."""
-    return partial(finished_group, db, base)
+    return partial(finished_group, db, checkpoint=base)
 
 
 def finished_group(
     db: Database,
-    checkpoint: Checkpoint,
     values: Sequence[float | None] = (0.2, 0.8),
     *,
+    checkpoint: Checkpoint,
     prompt: str = "portrait, red hair",
     config: Mapping[str, object] | None = None,
     seeds: Sequence[int] | None = None,

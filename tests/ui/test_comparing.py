@@ -12,6 +12,7 @@ from storage.models import Checkpoint
 from tests.ui.conftest import MakeGroup
 from ui import comparing
 from ui.forms import Refused
+from ui.pages import compare
 from ui.services import Services
 
 FAST = SamplingConfig(num_steps=8, guidance_scale=1.0).model_dump()
@@ -98,7 +99,7 @@ def test_a_picked_image_lies_over_the_same_seed_of_the_first_checkpoint(
         (["nobody"], "portrait", 2, "not known here"),
         (["base"], "", 2, "Write 1 to 24 prompts"),
         (["base"], "\n".join(f"p{n}" for n in range(30)), 2, "Write 1 to 24 prompts"),
-        (["base"], "portrait", 0, "Images per prompt must be from 1 to 8"),
+        (["base"], "portrait", 0, "Images per prompt must be from 1 to 64"),
         (["base"], "x" * 3000, 2, "has 3,000 characters"),
     ],
 )
@@ -124,3 +125,54 @@ def test_people_s_words_are_escaped(services: Services, base: Checkpoint) -> Non
         services, plan(services, base.id, prompts="<img src=x onerror=alert(1)>"), None
     )
     assert "<img src=x" not in html
+
+
+def test_a_cell_that_failed_shows_its_reason_and_is_tried_again(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    wanted = plan(services, base.id, prompts="portrait, buns")
+    comparing.generate_missing(services, wanted)
+    (queued,) = (view.group for view in services.recent())
+    groups.fail_group(db, queued.id, "out of memory <b>")
+    html = comparing.grid_html(services, wanted, None)
+    assert "Not drawn: Out of memory &lt;b&gt;. Generate tries it again." in html
+    assert comparing.generate_missing(services, wanted) == 1
+    assert "Not drawn" not in comparing.grid_html(services, wanted, None)
+
+
+def opened(services: Services, query: dict[str, str]) -> comparing.Plan:
+    """What the page compares when it is opened at an address."""
+    chosen, *typed = compare.opening(services, query)
+    return comparing.check(services, chosen.value, *typed)
+
+
+def test_compare_opened_from_a_group_finds_exactly_that_group(
+    services: Services, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    config = SamplingConfig(num_steps=5, guidance_scale=2.5, negative_prompt="hat", width=96, height=128)
+    seeds = list(range(100, 128, 2))
+    made = make_group([0.5] * 14, prompt="portrait\n red hair", config=config.model_dump(), seeds=seeds)
+    wanted = opened(services, {"group": made.group.id})
+    assert wanted.prompts == ("portrait\n red hair",)
+    ((cell,),) = comparing.cells(services, wanted)
+    assert cell.view is not None and cell.view.group.id == made.group.id
+    html = comparing.grid_html(services, wanted, None)
+    assert "--columns:8;--rows:2" in html and html.count("<img") == 14
+
+
+def test_compare_opened_from_a_group_sets_it_against_its_own_base(
+    services: Services, db: Database, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+) -> None:
+    other = checkpoints.register_base(db, name="other", source="nowhere", family="StableDiffusionXLPipeline")
+    for checkpoint, rows in ((other, [other]), (tuned, [base, tuned]), (base, [base, tuned])):
+        group = make_group(checkpoint=checkpoint, prompt="portrait, buns").group
+        shown = opened(services, {"group": group.id}).checkpoints
+        assert [row.id for row in shown] == [row.id for row in rows]
+
+
+def test_compare_opens_with_checkpoints_of_one_base(
+    services: Services, db: Database, base: Checkpoint, tuned: Checkpoint
+) -> None:
+    assert compare.first_choice(services) == [base.id, tuned.id]
+    other = checkpoints.register_base(db, name="other", source="nowhere", family="StableDiffusionXLPipeline")
+    assert compare.first_choice(services) == [other.id]

@@ -7,6 +7,9 @@ from typing import Any
 
 import gradio as gr
 
+from storage import checkpoints
+from storage.groups import GroupView
+from storage.models import Checkpoint
 from ui import comparing
 from ui.components import HIDDEN, live, render, sentence, topbar
 from ui.defaults import starter_prompts
@@ -16,7 +19,8 @@ from ui.services import SHOWN_ERRORS, Services, shown
 PATH = "/compare"
 _TICK_SECONDS = 1.0
 _PROMPTS, _IMAGES, _STEPS, _GUIDANCE, _SEEDS = 4, 6, 8, 1.0, "7"
-_NEWEST = 1
+_FIELDS = 9
+"""Widgets of the form."""
 
 
 class _Page:
@@ -71,8 +75,8 @@ def build(page: gr.Blocks, services: Services) -> None:
 
 
 def _form(services: Services) -> list[Any]:
-    """The left panel: checkpoints, prompts, seeds, images, steps, guidance, in the order of
-    `comparing.check`."""
+    """The left panel: checkpoints, prompts, seeds, images, steps, guidance, negative prompt, width, height,
+    in the order of `comparing.check`."""
     chosen = gr.Dropdown(
         services.choices(),
         value=first_choice(services),
@@ -83,6 +87,7 @@ def _form(services: Services) -> list[Any]:
     prompts = gr.Textbox(
         "\n".join(starter_prompts()[1][:_PROMPTS]),
         label="Prompts, one a line",
+        info=f"{comparing.LINE_BREAK} is a line break inside a prompt.",
         lines=8,
         max_lines=12,
         elem_id="compare-prompts",
@@ -94,13 +99,28 @@ def _form(services: Services) -> list[Any]:
     seeds = gr.Textbox(
         _SEEDS, label="Seeds", info="One seed counts up; or list each.", elem_id="compare-seeds"
     )
-    return [chosen, prompts, seeds, count, steps, guidance]
+    with gr.Accordion("Negative prompt and size", open=False, elem_id="compare-more"):
+        negative = gr.Textbox(
+            label="Negative prompt", lines=2, elem_id="compare-negative", placeholder="nothing"
+        )
+        with gr.Row(elem_classes="trio"):
+            width = gr.Number(
+                None, label="Width", precision=0, placeholder="as the base", elem_id="compare-width"
+            )
+            height = gr.Number(
+                None, label="Height", precision=0, placeholder="as the base", elem_id="compare-height"
+            )
+    return [chosen, prompts, seeds, count, steps, guidance, negative, width, height]
 
 
-def first_choice(services: Services) -> list[str]:
-    """The base and the newest checkpoint."""
-    ids = [checkpoint_id for _, checkpoint_id in services.choices()]
-    return list(dict.fromkeys([*ids[-1:], *ids[:_NEWEST]]))
+def first_choice(services: Services, chosen: Checkpoint | None = None) -> list[str]:
+    """A checkpoint after its base: the chosen one, or the newest where none or the base itself is chosen."""
+    known = checkpoints.list_checkpoints(services.db)
+    chosen = chosen or next(reversed(known), None)
+    kin = [one for one in known if chosen and one.base_model_id == chosen.base_model_id]
+    tuned = [one.id for one in kin if one.run_id is not None]
+    other = [chosen.id] if chosen and chosen.id in tuned else tuned[-1:]
+    return [*(one.id for one in kin if one.run_id is None), *other]
 
 
 def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
@@ -108,20 +128,30 @@ def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
     checkpoint."""
     choices = services.choices()
     known = {checkpoint_id for _, checkpoint_id in choices}
-    asked = [one for one in query.get("checkpoints", "").split(",") if one in known]
     view = services.group(query.get("group"))
     if view is not None:
-        config = view.group.config
-        ids = list(dict.fromkeys([*first_choice(services)[:1], view.checkpoint.id, *first_choice(services)]))
-        return (
-            gr.Dropdown(choices=choices, value=[one for one in ids if one in known]),
-            view.group.prompt,
-            show_seeds(view.group.seeds),
-            len(view.group.seeds),
-            config["num_steps"],
-            config["guidance_scale"],
-        )
-    return gr.Dropdown(choices=choices, value=asked or first_choice(services)), *[gr.skip()] * 5
+        return _chosen(choices, first_choice(services, view.checkpoint)), *fields_of(view)
+    asked = [one for one in query.get("checkpoints", "").split(",") if one in known]
+    return _chosen(choices, asked or first_choice(services)), *[gr.skip()] * (_FIELDS - 1)
+
+
+def _chosen(choices: list[tuple[str, str]], ids: list[str]) -> gr.Dropdown:
+    return gr.Dropdown(choices=choices, value=ids, multiselect=True)
+
+
+def fields_of(view: GroupView) -> tuple[Any, ...]:
+    """The form that finds exactly this group, without its checkpoints."""
+    config = view.group.config
+    return (
+        comparing.one_line(view.group.prompt),
+        show_seeds(view.group.seeds),
+        len(view.group.seeds),
+        config["num_steps"],
+        config["guidance_scale"],
+        config["negative_prompt"],
+        config["width"],
+        config["height"],
+    )
 
 
 def draw(services: Services, pick: str | None, typed: tuple[Any, ...]) -> tuple[str, str, str]:
