@@ -27,6 +27,18 @@ def test_equal_scores_show_no_difference(make_group: MakeGroup) -> None:
     assert {bar.text for image in view.images for bar in strip.bars_of(view, image)} == {"0.0"}
 
 
+def test_differences_that_are_noise_are_drawn_as_none(make_group: MakeGroup) -> None:
+    view = make_group([0.50000, 0.50001, 0.50002])
+    bars = [strip.bars_of(view, image)[0] for image in view.images]
+    assert {bar.text for bar in bars} == {"0.0"}
+    assert max(bar.width for bar in bars) < 0.1
+
+
+def test_a_small_difference_gets_a_small_bar(make_group: MakeGroup) -> None:
+    view = make_group([0.500, 0.506])
+    assert [strip.bars_of(view, image)[0].text for image in view.images] == ["−0.3", "+0.3"]
+
+
 def test_a_far_image_fills_its_half_and_no_more(make_group: MakeGroup) -> None:
     view = make_group([0.0] * 15 + [1.0])
     assert strip.bars_of(view, view.images[-1])[0].width == 50

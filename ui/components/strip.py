@@ -16,8 +16,9 @@ REWARD_ORDER = ("verifier", "clip", "quality", "diversity", "human")
 """The same order everywhere; rewards that are not here follow by name."""
 _FULL_BAR = 2.5
 """Standard deviations at which a bar is full."""
-_MIN_SPREAD = 1e-6
-"""A reward that differs by less inside a group does not tell its images apart."""
+_SMALLEST_STD = 0.01
+"""Of rewards, which all lie in about 0 to 1; a standard deviation below it is read as this one, so that noise
+is not drawn as a difference."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Bar:
     Attributes:
         name: the reward.
         left, width: percent of the track that the bar covers; the middle is the group's mean.
-        text: standard deviations from the mean, or a dash.
+        text: standard deviations from the mean (of at least 0.01), or a dash.
         title: the whole sentence, with the raw value.
     """
 
@@ -79,7 +80,7 @@ def bar_of(image: ImageView, reward: str, spread: Spread | None) -> Bar:
         score = image.scores.get(reward)
         reason = score.reason if score and score.reason else "not scored"
         return Bar(reward, 50, 0, "–", f"{reward}: {reason}")
-    distance = (value - spread.mean) / spread.std if spread.std > _MIN_SPREAD else 0.0
+    distance = (value - spread.mean) / max(spread.std, _SMALLEST_STD)
     half = 50 * min(1.0, abs(distance) / _FULL_BAR)
     title = f"{reward} {value:.3f}; the group's mean is {spread.mean:.3f}, its spread {spread.std:.3f}"
     return Bar(reward, 50 - half if distance < 0 else 50, half, signed(distance, 1), title)
