@@ -200,7 +200,11 @@ def run_html(services: Services, run_id: str | None) -> str:
         reason=ending(run, beat, saved),
         warnings=[event.detail for event in runs.events(db, run.id) if event.kind in _WARNINGS][-3:],
         log=log_tail(services, run.id) if run.state in _BROKEN else "",
-        curves=curves_of(metrics, run.config.get("reward_weights", {})),
+        curves=curves_of(
+            metrics,
+            run.config.get("reward_weights", {}),
+            has_held_out=bool(run.config.get("held_out_prompts")),
+        ),
         samples=samples_of(services, run.id),
         checkpoints=made,
         parent=parent.name,

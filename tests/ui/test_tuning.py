@@ -240,6 +240,19 @@ def test_a_curve_ends_where_its_last_value_is(services: Services, db: Database, 
     assert curve.path.startswith("M4.0 92.0") and curve.path.endswith("296.0 4.0")
 
 
+@pytest.mark.parametrize(
+    ("held_out", "words"), [("", "dashed: fixed samples"), ("portrait, mohawk", "dashed: held out")]
+)
+def test_a_curve_is_called_held_out_only_where_prompts_were(
+    services: Services, db: Database, base: Checkpoint, held_out: str, words: str
+) -> None:
+    run = tuning.start(services, base.id, form(held_out=held_out))
+    running(db, run)
+    runs.record_metrics(db, run.id, 1, 1, {"reward/verifier": 0.5, "held_out/verifier": 0.4})
+    html = tuning.run_html(services, run.id)
+    assert words in html and html.count("dashed: ") == 1
+
+
 def test_the_estimate_counts_the_backward_passes(
     services: Services, base: Checkpoint, make_group: MakeGroup
 ) -> None:

@@ -55,13 +55,15 @@ class Curve:
     last_update: int
 
 
-def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[Curve]:
+def curves_of(
+    metrics: Sequence[Metric], weights: Mapping[str, float], *, has_held_out: bool = True
+) -> list[Curve]:
     """The cards of a run: its rewards by weight, then the fixed ones; those without a point yet are left
-    out."""
+    out. `has_held_out` tells whether the fixed samples are of prompts that are not trained on."""
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
-    plans = [*_reward_plans(weights), *FIXED]
+    plans = [*_reward_plans(weights, "held out" if has_held_out else "fixed samples"), *FIXED]
     return [
         _curve(plan, points[plan.name], points.get(plan.dashed or "", ()))
         for plan in plans
@@ -69,14 +71,14 @@ def curves_of(metrics: Sequence[Metric], weights: Mapping[str, float]) -> list[C
     ]
 
 
-def _reward_plans(weights: Mapping[str, float]) -> list[Plan]:
+def _reward_plans(weights: Mapping[str, float], beside: str) -> list[Plan]:
     names = sorted(weights, key=lambda name: -abs(weights[name]))
     return [
         Plan(
             f"{name} × {weights[name]:g}",
             f"reward/{name}",
             "{:.3f}",
-            "dashed: held out",
+            f"dashed: {beside}",
             dashed=f"held_out/{name}",
         )
         for name in names
