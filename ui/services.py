@@ -25,6 +25,8 @@ DEFAULT_FACTOR = 8
 """Pixels per latent cell of every SD-family VAE whose folder cannot be read from here."""
 RECENT = 12
 _BEAT_IS_OLD = timedelta(seconds=20)
+_DEATH_IS_OLD = timedelta(minutes=2)
+"""Longer than the pause before a dead worker is started again: a death that is older was overcome."""
 _HISTORY = 24
 """Finished groups that an estimate of time looks back on."""
 
@@ -48,11 +50,12 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """The engine in words for the top bar; `tone` is on, attention or empty."""
+    """The engine for the top bar; `tone` is on, attention or empty, `trouble` a sentence or empty."""
 
     words: str
     tone: str
     link: str = "/"
+    trouble: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,16 +167,27 @@ class Services:
         waiting = groups.queued_count(self.db)
         queue = f" · {waiting} waiting" if waiting else ""
         run = next((one for one in runs.list_runs(self.db) if one.state in runs.ACTIVE), None)
+        beats = workers.worker_status(self.db)
+        trouble = self._last_words(beats)
         if run is not None:
-            return EngineStatus(
-                _run_words(run, runs.beat_of(self.db, run.id)) + queue, "on", f"/train?run={run.id}"
-            )
-        beats = [beat for beat in workers.worker_status(self.db) if beat.state != "stopped"]
-        fresh = [beat for beat in beats if self.now() - beat.beat_at < _BEAT_IS_OLD]
-        if not fresh:
-            words = f"Engine not running{queue}" if waiting else "Engine asleep"
-            return EngineStatus(words, "attention" if waiting else "")
-        return EngineStatus(_beat_words(fresh[0]) + queue, "on")
+            words = _run_words(run, runs.beat_of(self.db, run.id)) + queue
+            return EngineStatus(words, "on", f"/train?run={run.id}", trouble)
+        alive = [beat for beat in beats if beat.state != "stopped" and self._age(beat) < _BEAT_IS_OLD]
+        if alive:
+            return EngineStatus(_beat_words(alive[0]) + queue, "on", trouble=trouble)
+        if trouble:
+            return EngineStatus(f"Engine ended{queue}", "attention", trouble=trouble)
+        words = f"Engine not running{queue}" if waiting else "Engine asleep"
+        return EngineStatus(words, "attention" if waiting else "")
+
+    def _age(self, beat: WorkerBeat) -> timedelta:
+        return self.now() - beat.beat_at
+
+    def _last_words(self, beats: Sequence[WorkerBeat]) -> str:
+        """What the newest dead worker left behind; its successor on the device writes over it."""
+        dead = (beat for beat in beats if beat.state == "stopped" and self._age(beat) < _DEATH_IS_OLD)
+        said = next((beat.detail for beat in dead if beat.detail), "")
+        return f"{shown(said)} What it had in work is queued again." if said else ""
 
 
 def _run_words(run: Run, beat: RunBeat | None) -> str:

@@ -14,8 +14,9 @@ from storage.engine import Database
 from storage.models import Checkpoint, ImageGroup
 from storage.types import utc_now
 from tests.ui.conftest import MakeGroup
+from ui.components import topbar
 from ui.forms import GroupForm, Refused
-from ui.services import Services, shown
+from ui.services import EngineStatus, Services, shown
 
 
 def test_a_request_becomes_a_queued_row(services: Services, base: Checkpoint) -> None:
@@ -88,6 +89,28 @@ def test_the_top_bar_shows_the_engine_and_forgets_a_stale_one(services: Services
     assert services.engine().words == "Engine ready · CPU"
     later = replace(services, now=lambda: utc_now() + timedelta(minutes=1))
     assert later.engine().words == "Engine asleep"
+
+
+LAST_WORDS = "The engine ended with exit code 3 after 1 s and starts again. Its last words: no <b>libcuda"
+
+
+def test_the_last_words_of_a_dead_engine_are_on_every_page_until_it_lives_again(
+    services: Services, db: Database
+) -> None:
+    workers.worker_beat(db, worker_id="w", pid=0, state="stopped", detail=LAST_WORDS)
+    assert services.engine().words == "Engine ended"
+    html = topbar.html(services, "/")
+    assert "with exit code 3" in html and "no &lt;b&gt;libcuda. What it had in work is queued again." in html
+    workers.worker_beat(db, worker_id="w", pid=2, state="idle", detail="CPU")
+    assert services.engine() == EngineStatus("Engine ready · CPU", "on")
+
+
+def test_an_engine_that_ended_as_it_should_or_long_ago_is_asleep(services: Services, db: Database) -> None:
+    workers.worker_beat(db, worker_id="w", pid=0, state="stopped")
+    assert services.engine() == EngineStatus("Engine asleep", "")
+    workers.worker_beat(db, worker_id="w", pid=0, state="stopped", detail=LAST_WORDS)
+    later = replace(services, now=lambda: utc_now() + timedelta(minutes=5))
+    assert later.engine().trouble == ""
 
 
 def test_an_error_is_shown_as_a_sentence() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 
 from ui.components import live, render
-from ui.services import Services
+from ui.services import EngineStatus, Services
 
 PAGES = (("Studio", "/"), ("Rate", "/rate"), ("Compare", "/compare"), ("Train", "/train"))
 _SECONDS = 2.0
@@ -14,21 +16,24 @@ _SECONDS = 2.0
 def build(here: str, services: Services) -> None:
     """Adds the bar to the page at path `here`; it redraws itself when the engine's state changes."""
 
-    def draw() -> str:
-        status = services.engine()
-        return render(
-            "topbar.html", pages=PAGES, here=here, words=status.words, tone=status.tone, link=status.link
-        )
-
     def tick(shown: str) -> tuple[object, object]:
-        now = draw()
+        now = html(services, here)
         return (now, now) if now != shown else (gr.skip(), gr.skip())
 
     gr.Navbar(visible=False)
-    first = draw()
+    first = _html(replace(services.engine(), trouble=""), here)  # part of the page as long as the web lives
     bar = live("topbar", first, "topbar.js")
     last = gr.State(first)
     timer = gr.Timer(_SECONDS)
     timer.tick(
         tick, last, [bar, last], show_progress="hidden", concurrency_limit=None, api_visibility="private"
     )
+
+
+def html(services: Services, here: str) -> str:
+    """Renders the bar of the page at path `here`, with what the engine said when it ended."""
+    return _html(services.engine(), here)
+
+
+def _html(status: EngineStatus, here: str) -> str:
+    return render("topbar.html", pages=PAGES, here=here, **vars(status))
