@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 
 from fastapi import FastAPI, Request
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,7 +49,28 @@ def protect(app: FastAPI) -> None:
     """Adds, from outside in: trusted hosts, strict CORS (silences Gradio's own), origin check, headers."""
     app.add_middleware(_Guard)
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]"])
+    app.add_middleware(_ThisMachine)
+
+
+class _ThisMachine:
+    """Answers to every address that `check_host` allows, and to no name that others can point here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_asked = scope["type"] in ("http", "websocket")
+        if is_asked and not _is_loopback(_host_of(Headers(scope=scope).get("host", ""))):
+            refusal = PlainTextResponse("This server answers to loopback addresses only.", 400)
+            await refusal(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _host_of(header: str) -> str:
+    """The host of a Host header, without port and brackets; empty when it is none."""
+    match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([0-9a-z.-]+))(?::[0-9]{1,5})?", header.lower())
+    return (match[1] or match[2]) if match else ""
 
 
 class _Guard:

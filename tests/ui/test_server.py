@@ -122,7 +122,26 @@ def test_gradio_does_not_serve_the_data_folder(served: tuple[Database, TestClien
     assert client.get(f"/gradio_api/file={db.home / name}").status_code in (403, 404)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:7860", "localhost", "LocalHost:80", "127.0.0.2:1", "[::1]:7860"]
+)
+def test_every_address_that_may_be_listened_on_is_answered(client: TestClient, host: str) -> None:
+    assert client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::2]",
+        "evil.example@127.0.0.1",
+        "127.0.0.1, evil.example",
+        "",
+    ],
+)
 def test_another_host_name_is_refused(client: TestClient, host: str) -> None:
     assert client.get("/healthz", headers={"Host": host}).status_code == 400
 
