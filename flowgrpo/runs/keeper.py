@@ -17,6 +17,7 @@ from flowgrpo.runs.patience import attempt_write
 from storage import groups, workers
 from storage.engine import Database
 from storage.locks import FileLock, is_held
+from storage.models import WorkerState
 
 UNTIL_STDIN_CLOSES = "--until-stdin-closes"
 WORKER = (sys.executable, "-m", "flowgrpo.runs.worker")
@@ -87,6 +88,8 @@ class WorkerKeeper:
         finally:
             lock.hand_over()  # where no process was started, nobody holds it any more
         self._started_at = time.monotonic()
+        if not self._deaths:  # the last words of a worker that died stand until its successor speaks
+            self._say(self._worker.pid, "starting", "loading its libraries")
 
     def _spawn(self, lock: FileLock) -> subprocess.Popen[bytes]:
         log = layout.worker_log(self.db.home, self.device)
@@ -116,10 +119,13 @@ class WorkerKeeper:
         last = next(reversed(layout.log_tail(layout.worker_log(self.db.home, self.device))), "")
         detail = f"The engine ended {how} after {lived:.0f} s and starts again. Its last words: {last}"
         _log.warning("%s", detail)
+        self._say(0, "stopped", detail)
+
+    def _say(self, pid: int, state: WorkerState, detail: str) -> None:
         attempt_write(
             "worker",
             lambda: workers.worker_beat(
-                self.db, worker_id=self.worker_id, pid=0, state="stopped", detail=detail
+                self.db, worker_id=self.worker_id, pid=pid, state=state, detail=detail
             ),
         )
 

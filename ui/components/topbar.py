@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import gradio as gr
 
-from ui.components import live, render
+from ui.components import HIDDEN, live, render
 from ui.services import EngineStatus, Services
 
 PAGES = (("Studio", "/"), ("Rate", "/rate"), ("Compare", "/compare"), ("Train", "/train"))
 _SECONDS = 2.0
+_UNKNOWN = EngineStatus("Engine", "")
 
 
-def build(here: str, services: Services) -> None:
+def build(page: gr.Blocks, here: str, services: Services) -> None:
     """Adds the bar to the page at path `here`; it redraws itself when the engine's state changes."""
 
     def tick(shown: str) -> tuple[object, object]:
@@ -21,13 +20,12 @@ def build(here: str, services: Services) -> None:
         return (now, now) if now != shown else (gr.skip(), gr.skip())
 
     gr.Navbar(visible=False)
-    first = _html(replace(services.engine(), trouble=""), here)  # part of the page as long as the web lives
+    first = _html(_UNKNOWN, here)  # stays as long as the web lives; what is now comes with the load
     bar = live("topbar", first, "topbar.js")
     last = gr.State(first)
     timer = gr.Timer(_SECONDS)
-    timer.tick(
-        tick, last, [bar, last], show_progress="hidden", concurrency_limit=None, api_visibility="private"
-    )
+    page.load(tick, last, [bar, last], **HIDDEN)
+    timer.tick(tick, last, [bar, last], **HIDDEN)
 
 
 def html(services: Services, here: str) -> str:

@@ -38,7 +38,7 @@ class Seen:
 
 def build(page: gr.Blocks, services: Services) -> None:
     """Adds the page to `page`."""
-    topbar.build(PATH, services)
+    topbar.build(page, PATH, services)
     with gr.Column(elem_classes="page", elem_id="rate-page"):
         card = live("card", js="rate.js")
     seen = gr.State(Seen())

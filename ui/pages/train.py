@@ -187,7 +187,7 @@ class _Page:
 
 def build(page: gr.Blocks, services: Services) -> None:
     """Adds the page to `page`."""
-    topbar.build(PATH, services)
+    topbar.build(page, PATH, services)
     _Page(services).wire(page)
 
 
