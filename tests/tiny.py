@@ -73,7 +73,9 @@ def tiny_vae() -> AutoencoderKL:
     )
 
 
-def tiny_scheduler(prediction_type: str = "epsilon", spacing: str = "trailing") -> EulerDiscreteScheduler:
+def tiny_scheduler(
+    prediction_type: str = "epsilon", spacing: str = "trailing", *, karras: bool = False
+) -> EulerDiscreteScheduler:
     return EulerDiscreteScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -81,6 +83,7 @@ def tiny_scheduler(prediction_type: str = "epsilon", spacing: str = "trailing") 
         timestep_spacing=spacing,
         prediction_type=prediction_type,
         steps_offset=1 if spacing == "leading" else 0,
+        use_karras_sigmas=karras,
     )
 
 
@@ -90,6 +93,7 @@ def tiny_sdxl(
     *,
     prediction_type: str = "epsilon",
     spacing: str = "trailing",
+    karras: bool = False,
     force_zeros_for_empty_prompt: bool = True,
 ) -> Path:
     """Writes the pipeline with weights that follow from `seed` and returns the folder."""
@@ -104,7 +108,7 @@ def tiny_sdxl(
             tokenizer=tokenizers[0],
             tokenizer_2=tokenizers[1],
             unet=tiny_unet(),
-            scheduler=tiny_scheduler(prediction_type, spacing),
+            scheduler=tiny_scheduler(prediction_type, spacing, karras=karras),
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             add_watermarker=False,
         )

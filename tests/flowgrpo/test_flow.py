@@ -32,6 +32,33 @@ def test_the_grid_is_that_of_euler_discrete(scheduler: EulerDiscreteScheduler, n
     torch.testing.assert_close(ratios, scheduler.sigmas, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+@pytest.mark.parametrize("num_steps", [1, 2, 8, 30])
+def test_karras_noise_levels_are_those_of_euler_discrete(spacing: str, num_steps: int) -> None:
+    scheduler = tiny_scheduler(spacing=spacing, karras=True)
+    _, schedule = read_schedule(scheduler)
+    scheduler.set_timesteps(num_steps)
+    ratios = torch.tensor([t / (1 - t) for t in schedule.grid(num_steps)])
+    torch.testing.assert_close(ratios, scheduler.sigmas, rtol=1e-5, atol=0)
+    # diffusers looks its timesteps up in float32
+    torch.testing.assert_close(
+        torch.tensor(schedule.timesteps(num_steps)), scheduler.timesteps, rtol=1e-5, atol=1e-2
+    )
+    start = schedule.start_scale(t := schedule.grid(num_steps)[0]) / (1 - t)
+    assert start == pytest.approx(float(scheduler.init_noise_sigma), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("use_beta_sigmas", True), ("interpolation_type", "log_linear"), ("sigma_max", 20.0)],
+)
+def test_noise_levels_that_are_not_drawn_are_refused_by_name(option: str, value: object) -> None:
+    scheduler = tiny_scheduler()
+    scheduler.register_to_config(**{option: value})
+    with pytest.raises(ValueError, match=f"noise levels by {option}={value!r}, which FlowGRPO does not draw"):
+        read_schedule(scheduler)
+
+
 @pytest.mark.parametrize("num_steps", [1, 8, 16, 50])
 def test_the_start_is_that_of_euler_discrete(scheduler: EulerDiscreteScheduler, num_steps: int) -> None:
     _, schedule = read_schedule(scheduler)

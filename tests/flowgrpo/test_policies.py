@@ -61,6 +61,17 @@ def test_the_deterministic_sampler_is_the_pipeline_with_its_own_euler(
     assert_same_latents(ours.latents, theirs)
 
 
+@pytest.mark.parametrize("spacing", ["trailing", "leading"])
+def test_a_folder_that_asks_for_karras_noise_levels_gets_them(tmp_path: Path, spacing: str) -> None:
+    folder = tiny_sdxl(tmp_path / "p", seed=2, spacing=spacing, karras=True)
+    ours = sample_group(
+        load_policy(folder), "red hair", seeds=SEEDS, num_steps=8, guidance_scale=3.0, width=32, height=32
+    )
+    pipeline = diffusers_pipeline(folder)
+    theirs = by_diffusers(pipeline, num_inference_steps=8, guidance_scale=3.0, width=32, height=32)
+    assert_same_latents(ours.latents, theirs)
+
+
 @pytest.mark.parametrize("num_steps", [5, 8])
 def test_the_deterministic_sampler_is_the_pipeline_with_ddim_at_eta_0(tmp_path: Path, num_steps: int) -> None:
     folder = tiny_sdxl(tmp_path / "p")
