@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
 from storage import ratings
+from storage.assignments import RATEABLE
 from storage.engine import Database
 from storage.groups import GroupView, get_group
 from storage.models import RatingEvent
@@ -17,6 +18,12 @@ from ui.components import render
 from ui.forms import Refused
 
 MAX_LEAD_MS = 24 * 3600 * 1000
+_RATED = (
+    "You rated this group before: what you save now replaces it, what you leave out stays, S changes nothing."
+)
+_SKIPPED = "You skipped this group before: rate it now, or leave it so with S."
+_UNKNOWN = "The group of this address is not in this studio, so the next one is shown."
+_NOT_OFFERED = "Group {} is not offered: only finished groups of the Studio and of Compare are rated."
 
 
 @dataclass(frozen=True)
@@ -99,16 +106,26 @@ def skip(db: Database, annotator_id: str, answer: Answer) -> GroupView | None:
 
 
 @dataclass(frozen=True)
-class Undone:
-    """The group that an undo opened again, and what had been said about it."""
+class Card:
+    """What a card begins with.
 
-    view: GroupView
-    best: str | None
-    stars: Mapping[str, int]
+    Attributes:
+        view: the group; None when there is nothing to rate.
+        best: image id that was chosen before, or None.
+        stars: image id to the stars given before.
+        notice: a sentence about why this group is shown; mostly empty.
+        is_judged: whether the group was rated or skipped before, and that still stands.
+    """
+
+    view: GroupView | None
+    best: str | None = None
+    stars: Mapping[str, int] = field(default_factory=dict)
+    notice: str = ""
+    is_judged: bool = False
 
 
-def undo(db: Database, annotator_id: str, key: str) -> Undone | None:
-    """Takes back the last answer; None when there is none."""
+def undo(db: Database, annotator_id: str, key: str) -> Card | None:
+    """Takes back the last answer and opens its group with what was chosen; None when there is none."""
     event = ratings.undo(db, annotator_id, f"{key[:48]}:undo")
     if event is None:
         return None
@@ -118,19 +135,17 @@ def undo(db: Database, annotator_id: str, key: str) -> Undone | None:
     stars = {
         said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value
     }
-    return Undone(get_group(db, event.group_id, annotator_id), best, stars)
+    return Card(get_group(db, event.group_id, annotator_id), best, stars)
 
 
 def card_html(
-    view: GroupView | None,
+    card: Card,
     progress: Progress,
     *,
     turn: str,
     heard: int = 0,
     saved: str = "",
     problem: str = "",
-    best: str | None = None,
-    stars: Mapping[str, int] | None = None,
     upcoming: Sequence[str] = (),
 ) -> str:
     """Renders the card, or the honest empty state; scores and checkpoint stay hidden while somebody judges.
@@ -140,13 +155,15 @@ def card_html(
         heard: changes with every answer, so that the browser knows of each, two equal refusals too.
         upcoming: image ids of the card after this one, to load ahead.
     """
+    view = card.view
     return render(
         "card.html",
         group=view.group if view else None,
         images=[image.image for image in view.images] if view else [],
+        notice=card.notice,
         turn=turn,
         heard=heard,
-        before=json.dumps({"best": best, "stars": dict(stars or {})}),
+        before=json.dumps({"best": card.best, "stars": dict(card.stars)}),
         upcoming=upcoming,
         done=progress.rated,
         skipped=progress.skipped,
@@ -157,15 +174,25 @@ def card_html(
     )
 
 
-def start(db: Database, annotator_id: str, wanted: object) -> GroupView | None:
-    """The group that the page opens with: the one in its address when it can be rated, else the next task."""
-    leased = None
-    if isinstance(wanted, str):
-        try:
-            leased = ratings.lease_group(db, annotator_id, wanted)
-        except LookupError:
-            leased = None
-    return leased or ratings.next_task(db, annotator_id)
+def start(db: Database, annotator_id: str, wanted: object) -> Card:
+    """What the page opens with: the group in its address, judged already or not, else the next task.
+
+    Raises:
+        NotSavedError: the lease could not be written.
+    """
+    if not isinstance(wanted, str) or not wanted:
+        return Card(ratings.next_task(db, annotator_id))
+    try:
+        leased = ratings.lease_group(db, annotator_id, wanted)
+        asked = leased or get_group(db, wanted, annotator_id)
+    except LookupError:
+        return Card(ratings.next_task(db, annotator_id), notice=_UNKNOWN)
+    if leased:
+        return Card(leased)
+    if asked.group.state != "done" or asked.group.kind not in RATEABLE:
+        return Card(ratings.next_task(db, annotator_id), notice=_NOT_OFFERED.format(asked.group.seq))
+    said = ratings.current_ratings(db, wanted, annotator_id)
+    return Card(asked, said.best, said.stars, _SKIPPED if said.skipped else _RATED, is_judged=True)
 
 
 def upcoming(db: Database, annotator_id: str, shown: str | None) -> list[str]:

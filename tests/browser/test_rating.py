@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import APIResponse, Page, Route, expect
 from sqlalchemy import select
 
-from storage import checkpoints
+from storage import checkpoints, ratings
 from storage.engine import Database, open_database
 from storage.groups import GroupView
 from storage.models import RatingEvent
@@ -131,6 +131,19 @@ def test_skip_straight_after_enter_does_not_skip_what_was_rated(rate: Rating) ->
     rate.press("s")
     rate.shows(2)
     assert rate.said() == [("best", 0, 1, None), ("skip", 1, None, None)]
+
+
+def test_a_vote_is_changed_by_opening_its_group_again(rate: Rating) -> None:
+    rate.press("2", "Enter")
+    rate.shows(1)
+    rate.page.goto(f"{rate.page.url}?group={rate.groups[0].group.id}")
+    rate.shows(0)
+    expect(rate.page.locator(".card")).to_contain_text("You rated this group before")
+    expect(rate.page.locator(".choice").nth(1)).to_have_class("choice best")
+    rate.press("4", "Enter")
+    rate.shows(1)
+    assert rate.said() == [("best", 0, 1, None), ("best", 0, 3, None)]
+    assert ratings.progress(rate.db, "local").rated == 1
 
 
 def test_a_vote_that_is_refused_can_be_given_again_at_once(rate: Rating) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 from storage import ratings
 from storage.engine import Database
 from tests.ui.conftest import Lock, MakeGroup
-from ui.pages.rate import Seen, opened, ticked
+from ui.pages.rate import Seen, answered, opened, ticked
 from ui.services import LOCAL_USER, Services
 
 
@@ -32,6 +34,21 @@ def test_an_empty_page_that_gets_no_lease_says_so_until_it_may_look_again(
         assert "Not saved" in html
     state, html = ticked(services, state)
     assert "Nothing to rate right now" in html and not state.in_trouble
+
+
+def test_skipping_a_group_that_was_judged_leaves_its_vote(
+    services: Services, db: Database, make_group: MakeGroup
+) -> None:
+    view = make_group()
+    best = view.images[0].image.id
+    vote = SimpleNamespace(group=view.group.id, key="k" * 36, best=best, stars={}, lead_ms=1)
+    state, _ = answered(services, opened(services, view.group.id)[0], "submit", vote)
+    state, html = opened(services, view.group.id)
+    assert state.is_judged and "You rated this group before" in html
+    state, html = answered(services, state, "skip", vote)
+    assert "left as it was" in html and state.group_id is None
+    assert ratings.current_ratings(db, view.group.id).best == best
+    assert ratings.progress(db, LOCAL_USER).skipped == 0
 
 
 def test_a_tick_leaves_a_card_alone(services: Services, db: Database, make_group: MakeGroup) -> None:

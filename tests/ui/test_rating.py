@@ -12,7 +12,7 @@ from storage.groups import GroupView
 from tests.ui.conftest import MakeGroup
 from ui import rating
 from ui.forms import Refused
-from ui.rating import Answer
+from ui.rating import Answer, Card
 from ui.services import LOCAL_USER
 
 
@@ -49,7 +49,7 @@ def test_undo_brings_the_group_back_with_what_was_chosen(db: Database, make_grou
     view = make_group()
     rating.submit(db, LOCAL_USER, answer(view, best=1, stars={0: 3}))
     undone = rating.undo(db, LOCAL_USER, "u" * 36)
-    assert undone is not None
+    assert undone is not None and undone.view is not None
     assert undone.view.group.id == view.group.id
     assert (undone.best, list(undone.stars.values())) == (view.images[1].image.id, [3])
     assert ratings.progress(db, LOCAL_USER).rated == 0
@@ -91,18 +91,53 @@ def test_an_image_of_another_group_is_refused(db: Database, make_group: MakeGrou
 
 def test_the_page_opens_with_the_group_of_its_address(db: Database, make_group: MakeGroup) -> None:
     wanted, newer = make_group(), make_group()
-    assert rating.start(db, LOCAL_USER, wanted.group.id).group.id == wanted.group.id  # type: ignore[union-attr]
-    assert rating.start(db, LOCAL_USER, "no such group") is not None
+    opened = rating.start(db, LOCAL_USER, wanted.group.id)
+    assert opened.view is not None and opened.view.group.id == wanted.group.id and opened.notice == ""
     assert rating.upcoming(db, LOCAL_USER, wanted.group.id) == [image.image.id for image in newer.images]
+
+
+def test_a_group_that_was_judged_opens_with_its_vote_which_may_be_changed(
+    db: Database, make_group: MakeGroup
+) -> None:
+    view = make_group([0.1, 0.2, 0.3])
+    ids = [image.image.id for image in view.images]
+    rating.submit(db, LOCAL_USER, answer(view, best=1, stars={0: 2, 2: 5}))
+    opened = rating.start(db, LOCAL_USER, view.group.id)
+    assert opened.is_judged and (opened.best, opened.stars) == (ids[1], {ids[0]: 2, ids[2]: 5})
+    html = rating.card_html(opened, ratings.progress(db, LOCAL_USER), turn="1")
+    assert "You rated this group before" in html
+    rating.submit(db, LOCAL_USER, answer(view, best=2, stars={0: 3}))
+    said = ratings.current_ratings(db, view.group.id, LOCAL_USER)
+    assert (said.best, said.stars) == (ids[2], {ids[0]: 3, ids[2]: 5})
+    assert ratings.progress(db, LOCAL_USER).rated == 1
+
+
+def test_a_group_that_was_skipped_opens_again_and_can_be_rated(db: Database, make_group: MakeGroup) -> None:
+    view = make_group()
+    rating.skip(db, LOCAL_USER, answer(view, best=None))
+    assert "You skipped this group" in rating.start(db, LOCAL_USER, view.group.id).notice
+    rating.submit(db, LOCAL_USER, answer(view))
+    assert (ratings.progress(db, LOCAL_USER).rated, ratings.progress(db, LOCAL_USER).skipped) == (1, 0)
+
+
+def test_a_group_that_cannot_be_rated_is_named_and_another_is_shown(
+    db: Database, make_group: MakeGroup
+) -> None:
+    other, shown = make_group(kind="demo"), make_group()
+    named = {other.group.id: f"Group {other.group.seq} is not offered", "gone": "not in this studio"}
+    for wanted, words in named.items():
+        opened = rating.start(db, LOCAL_USER, wanted)
+        assert opened.view is not None and opened.view.group.id == shown.group.id
+        assert words in opened.notice
 
 
 def test_the_card_shows_neither_scores_nor_checkpoint(db: Database, make_group: MakeGroup) -> None:
     view = make_group([0.123456, 0.98765], prompt="<b>portrait</b>")
-    html = rating.card_html(view, ratings.progress(db, LOCAL_USER), turn="1")
+    html = rating.card_html(Card(view), ratings.progress(db, LOCAL_USER), turn="1")
     assert "starter" not in html and "0.12" not in html and "<b>portrait" not in html
     assert "0 of 1 groups" in html
 
 
 def test_an_empty_card_is_honest(db: Database) -> None:
-    html = rating.card_html(None, ratings.progress(db, LOCAL_USER), turn="1")
+    html = rating.card_html(Card(None), ratings.progress(db, LOCAL_USER), turn="1")
     assert "Nothing to rate right now" in html

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from storage.assignments import RATEABLE
 from storage.groups import GroupView, ImageView
 from ui.components import render, signed, span
 from ui.forms import show_seeds
@@ -142,6 +143,7 @@ def strip_html(
         chosen=chosen,
         spreads={name: spread_of(group.images, name) for name in reward_names(group)},
         value_of=value_of,
+        is_offered=record.kind in RATEABLE,
         is_open=record.state in ("queued", "running"),
         ready=len(group.images),
         rated=rated,

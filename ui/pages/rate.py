@@ -12,6 +12,7 @@ from storage import ratings
 from storage.groups import GroupView
 from ui import rating
 from ui.components import HIDDEN, live, topbar
+from ui.rating import Card
 from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
 
 PATH = "/rate"
@@ -28,12 +29,16 @@ class Seen:
         turn: how many cards it has had.
         heard: how many answers it has had.
         in_trouble: whether the empty state stands for a disk that took no lease.
+        notice: the sentence on the card about why it is shown.
+        is_judged: whether the group on the card was judged before.
     """
 
     group_id: str | None = None
     turn: int = 0
     heard: int = 0
     in_trouble: bool = False
+    notice: str = ""
+    is_judged: bool = False
 
 
 def build(page: gr.Blocks, services: Services) -> None:
@@ -58,12 +63,13 @@ def build(page: gr.Blocks, services: Services) -> None:
     gr.Timer(_TICK_SECONDS).tick(tick, seen, [seen, card], **HIDDEN)
 
 
-def show(services: Services, state: Seen, view: GroupView | None, **words: Any) -> tuple[Seen, str]:
+def show(services: Services, state: Seen, card: Card, **words: Any) -> tuple[Seen, str]:
     """The next card (a new turn), or the empty state."""
-    group_id = view.group.id if view else None
-    state = Seen(group_id, state.turn + 1, state.heard + 1)
+    group_id = card.view.group.id if card.view else None
+    turn, heard = state.turn + 1, state.heard + 1
+    state = Seen(group_id, turn, heard, notice=card.notice, is_judged=card.is_judged)
     html = rating.card_html(
-        view,
+        card,
         ratings.progress(services.db, LOCAL_USER),
         turn=str(state.turn),
         heard=state.heard,
@@ -76,10 +82,10 @@ def show(services: Services, state: Seen, view: GroupView | None, **words: Any) 
 def opened(services: Services, wanted: object) -> tuple[Seen, str]:
     """The first card. A disk that takes no lease leaves the page empty, with the reason; `ticked` goes on."""
     try:
-        view = rating.start(services.db, LOCAL_USER, wanted)
+        card = rating.start(services.db, LOCAL_USER, wanted)
     except SHOWN_ERRORS as error:
         return again(services, Seen(in_trouble=True), problem=f"{shown(error)} {WAITS}")
-    return show(services, Seen(), view)
+    return show(services, Seen(), card)
 
 
 def ticked(services: Services, state: Seen) -> tuple[Any, Any]:
@@ -92,7 +98,7 @@ def ticked(services: Services, state: Seen) -> tuple[Any, Any]:
         if state.in_trouble:
             return gr.skip(), gr.skip()
         return again(services, replace(state, in_trouble=True), problem=f"{shown(error)} {WAITS}")
-    return show(services, state, view) if view or state.in_trouble else (gr.skip(), gr.skip())
+    return show(services, state, Card(view)) if view or state.in_trouble else (gr.skip(), gr.skip())
 
 
 def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any, Any]:
@@ -102,18 +108,21 @@ def answered(services: Services, state: Seen, act: str, event: Any) -> tuple[Any
             undone = rating.undo(services.db, LOCAL_USER, str(event.key))
             if undone is None:
                 return again(services, state, saved="nothing to undo")
-            return show(services, state, undone.view, saved="undone", best=undone.best, stars=undone.stars)
+            return show(services, state, undone, saved="undone")
+        if act == "skip" and state.is_judged:
+            following = ratings.next_task(services.db, LOCAL_USER)
+            return show(services, state, Card(following), saved="left as it was")
         said = rating.read_answer(event.group, event.key, event.best or None, event.stars, event.lead_ms)
         keep: Callable[..., GroupView | None] = rating.skip if act == "skip" else rating.submit
         following = keep(services.db, LOCAL_USER, said)
     except SHOWN_ERRORS as error:
         return again(services, state, problem=shown(error))
-    return show(services, state, following, saved="skipped" if act == "skip" else "saved")
+    return show(services, state, Card(following), saved="skipped" if act == "skip" else "saved")
 
 
 def again(services: Services, state: Seen, **words: Any) -> tuple[Seen, str]:
     """The same card once more, on the same turn, so that the browser keeps what was chosen."""
     state = replace(state, heard=state.heard + 1)
     progress = ratings.progress(services.db, LOCAL_USER)
-    view = services.group(state.group_id)
-    return state, rating.card_html(view, progress, turn=str(state.turn), heard=state.heard, **words)
+    card = Card(services.group(state.group_id), notice=state.notice)
+    return state, rating.card_html(card, progress, turn=str(state.turn), heard=state.heard, **words)
