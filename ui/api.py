@@ -7,6 +7,7 @@ that cannot be done comes back as an error whose text is a sentence.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -340,6 +341,6 @@ def _grid_dict(services: Services, plan: comparing.Plan) -> dict[str, Any]:
 
 
 def _difference_dict(found: comparing.Difference) -> dict[str, Any]:
-    """One prompt has no interval, and JSON has no infinity."""
-    known = found.n > 1
+    """Few prompts have no interval, and JSON has no infinity."""
+    known = math.isfinite(found.low)
     return vars(found) | {"low": found.low if known else None, "high": found.high if known else None}

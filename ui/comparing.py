@@ -24,6 +24,8 @@ _COLUMNS = 8
 """Images beside each other; the others go below."""
 _FAILED: tuple[GroupState, ...] = ("failed",)
 _RESAMPLES = 1000
+MIN_PROMPTS = 6
+"""Fewest prompts with an interval: five that all agree still happen by chance once in 16 times (2 / 2^5)."""
 _INTERVAL = (0.025, 0.975)
 
 
@@ -227,9 +229,11 @@ def _difference(reward: str, pairs: Sequence[tuple[GroupView, GroupView]]) -> Di
 def interval(
     means: Sequence[float], pick: Callable[[int], random.Random] = random.Random
 ) -> tuple[float, float]:
-    """95% interval of the mean, by resampling prompts: images of one prompt are not independent. One
-    prompt tells nothing."""
-    if len(means) < 2:
+    """95% interval of the mean, by resampling prompts: images of one prompt are not independent.
+
+    Fewer than `MIN_PROMPTS` have none: the bounds are infinite.
+    """
+    if len(means) < MIN_PROMPTS:
         return float("-inf"), float("inf")
     rng = pick(0)
     draws = sorted(statistics.fmean(rng.choices(means, k=len(means))) for _ in range(_RESAMPLES))
@@ -262,9 +266,9 @@ def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
 
 
 def doubt(found: Difference) -> str:
-    """The half width of the interval, or why there is none."""
-    if found.n < 2:
-        return "one prompt: no interval"
+    """The interval, or why there is none."""
+    if found.n < MIN_PROMPTS:
+        return f"no interval below {MIN_PROMPTS} prompts"
     return f"{signed(found.low, 3)} to {signed(found.high, 3)}"
 
 

@@ -54,28 +54,33 @@ def test_a_group_of_the_studio_is_reused(
 def test_the_difference_is_paired_and_has_an_interval(
     services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
 ) -> None:
-    for prompt in ("portrait, buns", "portrait, smile"):
-        make_group([0.2, 0.4], prompt=prompt, config=FAST)
-        make_group([0.5, 0.7], prompt=prompt, config=FAST, checkpoint=tuned)
-    (found,) = comparing.differences(comparing.cells(services, plan(services, base.id, tuned.id)), 1)
-    assert (found.reward, found.n) == ("verifier", 2)
+    words = ("buns", "smile", "glasses", "blush", "serious", "ponytail")
+    for word in words:
+        make_group([0.2, 0.4], prompt=f"portrait, {word}", config=FAST)
+        make_group([0.5, 0.7], prompt=f"portrait, {word}", config=FAST, checkpoint=tuned)
+    wanted = plan(services, base.id, tuned.id, prompts="\n".join(f"portrait, {word}" for word in words))
+    (found,) = comparing.differences(comparing.cells(services, wanted), 1)
+    assert (found.reward, found.n) == ("verifier", 6)
     assert found.difference == pytest.approx(0.3)
     assert found.is_clear and found.low == pytest.approx(found.high)
 
 
-def test_one_prompt_gives_no_interval(
-    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup
+@pytest.mark.parametrize("number", [1, 5])
+def test_few_prompts_give_no_interval(
+    services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup, number: int
 ) -> None:
-    make_group([0.2, 0.4], prompt="portrait, buns", config=FAST)
-    make_group([0.5, 0.7], prompt="portrait, buns", config=FAST, checkpoint=tuned)
-    wanted = plan(services, base.id, tuned.id, prompts="portrait, buns")
+    prompts = [f"portrait, {n}" for n in range(number)]
+    for prompt in prompts:
+        make_group([0.2, 0.4], prompt=prompt, config=FAST)
+        make_group([0.5, 0.7], prompt=prompt, config=FAST, checkpoint=tuned)
+    wanted = plan(services, base.id, tuned.id, prompts="\n".join(prompts))
     (found,) = comparing.differences(comparing.cells(services, wanted), 1)
     assert not found.is_clear
-    assert "one prompt: no interval" in comparing.grid_html(services, wanted, None)
+    assert "no interval below 6 prompts" in comparing.grid_html(services, wanted, None)
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_prompts() -> None:
-    few, many = comparing.interval([0.0, 1.0] * 2), comparing.interval([0.0, 1.0] * 50)
+    few, many = comparing.interval([0.0, 1.0] * 3), comparing.interval([0.0, 1.0] * 50)
     assert few[0] <= 0.5 <= few[1] and many[0] <= 0.5 <= many[1]
     assert many[1] - many[0] < few[1] - few[0]
 
