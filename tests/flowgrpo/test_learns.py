@@ -15,9 +15,7 @@ from flowgrpo.seeds import group_seeds
 from flowgrpo.update import Learner, update
 from tests.tiny import tiny_sdxl
 
-GAIN = 0.4
-"""Of the base's std, mean of three seeds; single seeds differ widely."""
-UPDATES = 16
+UPDATES = 24
 ROLLOUT = RolloutConfig(group_size=32, groups_per_update=1, num_steps=4, window_size=2, width=16, height=16)
 HELD_OUT = SampleSettings(num_steps=4, guidance_scale=1.0, width=16, height=16, micro_batch_size=64)
 
@@ -30,8 +28,8 @@ def on_held_out_seeds(policy: Policy) -> torch.Tensor:
     return brightness(sample_group(policy, "red hair", seeds=range(1000, 1064), **HELD_OUT))
 
 
-def gain(folder: Path, seed: int) -> float:
-    """What a run of its own adds to brightness on held-out seeds, in the base's std."""
+def gains(folder: Path, seed: int) -> torch.Tensor:
+    """What a run of its own adds to the brightness of each held-out image, in the base's std."""
     policy = load_policy(tiny_sdxl(folder, seed=seed))
     policy.attach_lora(LoraConfig(rank=4, alpha=8.0), seed=seed)
     learner = Learner(policy, UpdateConfig(learning_rate=1e-2, kl_weight=0.0))
@@ -45,10 +43,15 @@ def gain(folder: Path, seed: int) -> float:
             pass
     with policy.weights(learner.ema):
         after = on_held_out_seeds(policy)
-    return ((after.mean() - before.mean()) / before.std()).item()
+    return (after - before) / before.std()
 
 
 @pytest.mark.slow
-def test_images_become_brighter_when_brightness_is_the_reward(tmp_path: Path) -> None:
-    gains = [gain(tmp_path / str(seed), seed) for seed in range(3)]
-    assert sum(gains) / 3 > GAIN, gains
+@pytest.mark.parametrize("seed", range(5))
+def test_images_become_brighter_when_brightness_is_the_reward_whatever_the_seed(
+    tmp_path: Path, seed: int
+) -> None:
+    """Each seed has a network, an adapter and noise of its own; its whole 95% interval lies above zero."""
+    gained = gains(tmp_path, seed)
+    half = 1.96 * gained.std() / len(gained) ** 0.5
+    assert gained.mean() > half, f"{gained.mean():.2f} +- {half:.2f}"
