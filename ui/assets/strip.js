@@ -12,6 +12,19 @@ element.addEventListener('click', (event) => {
   }
   trigger('act', { act: button.dataset.act, id: button.dataset.id || '' });
 });
+// Once the page has moved on from what it opened with, its address names what it shows, so that a reload shows it again.
+const shown = () => ['group', 'run'].map((name) => [name, element.querySelector(`[data-${name}]`)?.dataset[name]])
+  .find(([, id]) => id);
+let before = shown();
+watch('value', () => {
+  const now = shown();
+  if (before && now && now[1] !== before[1]) {
+    const address = new URL(location.href);
+    address.searchParams.set(...now);
+    history.replaceState(history.state, '', address);
+  }
+  before = now || before;
+});
 element.addEventListener('click', (event) => {
   if (event.target.matches('dialog.lightbox, dialog.lightbox img')) event.target.closest('dialog').close();
 });

@@ -1,0 +1,92 @@
+"""What a page shows is in its address: a reload, or the address in another window, shows the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from storage import checkpoints, runs
+from storage.engine import Database, open_database
+from storage.models import Checkpoint
+from tests.ui.conftest import finished_group
+from tests.ui.serving import web
+from ui import tuning
+from ui.forms import RunForm
+from ui.services import Services
+
+pytestmark = [  # Gradio leaves event loops of its own unclosed
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),  # its statistics of the queue
+]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A studio without an engine."""
+
+    db: Database
+    url: str
+    base: Checkpoint
+
+
+@pytest.fixture
+def site(page: Page, tmp_path: Path) -> Iterator[Site]:
+    db = open_database(tmp_path / "home")
+    base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
+    with web(db) as url:
+        yield Site(db, url, base)
+        page.goto("about:blank")
+    db.close()
+
+
+def shows(page: Page, number: int) -> None:
+    """Waits for a group's own title."""
+    expect(page.locator("#group .title")).to_have_text(f"Group {number}")
+
+
+def test_an_older_group_is_shown_again_after_a_reload(page: Page, site: Site) -> None:
+    older, _ = (finished_group(site.db, checkpoint=site.base).group for _ in range(2))
+    page.goto(site.url)
+    shows(page, 2)
+    assert page.url.rstrip("/") == site.url
+    page.locator("#recent button").nth(1).click()
+    shows(page, 1)
+    expect(page).to_have_url(f"{site.url}/?group={older.id}")
+    page.reload()
+    shows(page, 1)
+
+
+def test_a_new_group_takes_the_place_of_an_older_one_in_the_address(page: Page, site: Site) -> None:
+    older = finished_group(site.db, checkpoint=site.base).group
+    page.goto(f"{site.url}/?group={older.id}&checkpoint={site.base.id}")
+    shows(page, 1)
+    page.locator("#generate").click()
+    shows(page, 2)
+    page.reload()
+    shows(page, 2)
+    assert f"checkpoint={site.base.id}" in page.url
+
+
+def test_an_older_run_is_shown_again_after_a_reload(page: Page, site: Site) -> None:
+    form = RunForm(prompts="portrait, smile", weights={"verifier": 1})
+    older, _ = (tuning.start(Services(site.db), site.base.id, form) for _ in range(2))
+    page.goto(f"{site.url}/train")
+    expect(page.locator("#run .title")).to_contain_text("Run 2")
+    page.locator("#runs button").nth(1).click()
+    expect(page.locator("#run .title")).to_contain_text("Run 1")
+    expect(page).to_have_url(f"{site.url}/train?run={older.id}")
+    page.reload()
+    expect(page.locator("#run .title")).to_contain_text("Run 1")
+
+
+def test_cancel_is_pressed_on_the_run_that_is_shown(page: Page, site: Site) -> None:
+    run = tuning.start(Services(site.db), site.base.id, RunForm(prompts="portrait", weights={"verifier": 1}))
+    page.goto(f"{site.url}/train?run={run.id}")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".headline[data-run]")).to_have_attribute("data-state", "canceled")
+    assert runs.get_run(site.db, run.id).state == "canceled"
