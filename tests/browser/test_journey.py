@@ -75,6 +75,26 @@ def test_a_person_generates_rates_trains_and_compares(page: Page, studio: Studio
     compare(page)
 
 
+@pytest.mark.timeout(600)
+def test_a_run_that_is_stopped_on_the_page_is_saved_and_can_be_resumed(page: Page, studio: Studio) -> None:
+    page.goto(f"{studio.url}/train")
+    expect(page.locator(".checks li")).not_to_have_count(0)
+    if not studio.has_rewards:
+        for place, value in (("verifier", "0"), ("clip", "0"), ("quality", "0"), ("diversity", "1")):
+            number(page, f"weight-{place}", value)
+    for place, value in (("updates", "500"), ("train-group-size", "2")):
+        number(page, place, value)
+    page.locator("#start-run").click()
+    run = page.locator(".headline[data-run]")
+    expect(run).to_contain_text("of 500", timeout=WORK_MS)
+    page.get_by_role("button", name="Stop and save").click()
+    expect(run).to_have_attribute("data-state", "stopped", timeout=WORK_MS)
+    expect(run).to_contain_text("stopped, saved at update")
+    expect(page.locator("#run .sentence").first).to_contain_text("is saved: Resume goes on from there.")
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    expect(page.locator(".runs.flat > div")).not_to_have_count(0)
+
+
 def test_a_refusal_keeps_what_was_typed(page: Page, studio: Studio) -> None:
     page.goto(studio.url)
     page.locator("#prompt textarea").fill("portrait, buns")

@@ -106,7 +106,7 @@ class _Page:
         gr.on(changes, self.words, worded, self.chips, trigger_mode="always_last", **HIDDEN)
         self.go.click(self.generate, form.inputs(), [self.message, *drawn], **HIDDEN)
         for place in (self.canvas, self.recent):
-            place.act(self.act, self.seen, [*form.inputs(), *drawn], **HIDDEN)
+            place.act(self.act, self.seen, [self.message, *form.inputs(), *drawn], **HIDDEN)
         gr.Timer(_TICK_SECONDS).tick(self.tick, drawn[:2], drawn[1:], **HIDDEN)
 
     def load(self, request: gr.Request) -> tuple[Any, ...]:
@@ -140,9 +140,12 @@ class _Page:
             view = self.services.group(state.group_id)
             return _reuse(self.form, view, act, target) if view else {self.seen: gr.skip()}
         if act == "cancel":
-            self.services.cancel(target)
+            try:
+                self.services.cancel(target)
+            except SHOWN_ERRORS as error:
+                return {self.message: sentence(shown(error))}
         state = _looked(state, act, target)
-        return dict(zip(self.drawn, (state, *_draw(self.services, state)), strict=True))
+        return {self.message: "", **dict(zip(self.drawn, (state, *_draw(self.services, state)), strict=True))}
 
     def tick(self, state: Seen, last: str) -> Any:
         """Redraws when rows changed; a click that came meanwhile is never undone by an old tick."""

@@ -1,4 +1,4 @@
-"""What a page shows is in its address: a reload, or the address in another window, shows the same."""
+"""Pages without an engine: what is shown is in the address, and what is refused is a sentence."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from storage import checkpoints, runs
+from storage import checkpoints, engine, runs
 from storage.engine import Database, open_database
+from storage.locks import FileLock
 from storage.models import Checkpoint
 from tests.ui.conftest import finished_group
 from tests.ui.serving import web
@@ -82,6 +83,23 @@ def test_an_older_run_is_shown_again_after_a_reload(page: Page, site: Site) -> N
     expect(page).to_have_url(f"{site.url}/train?run={older.id}")
     page.reload()
     expect(page.locator("#run .title")).to_contain_text("Run 1")
+
+
+def test_a_disk_that_refuses_is_a_sentence_on_the_page_and_the_form_stays(
+    page: Page, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_MS", 200)
+    page.goto(site.url)
+    page.locator("#prompt textarea").fill("portrait, buns")
+    gate = FileLock(site.db.home / "locks" / "write.lock")
+    gate.acquire()
+    page.locator("#generate").click()
+    expect(page.locator("#message")).to_contain_text("Not saved: another process kept the database busy")
+    gate.release()
+    expect(page.locator("#prompt textarea")).to_have_value("portrait, buns")
+    page.locator("#generate").click()
+    shows(page, 1)
+    expect(page.locator("#message .sentence")).to_have_count(0)
 
 
 def test_cancel_is_pressed_on_the_run_that_is_shown(page: Page, site: Site) -> None:
