@@ -52,7 +52,9 @@ class Beacon:
         self._state: WorkerState = "starting"
         self._detail = ""
         self._changed = threading.Event()
-        threading.Thread(target=self._beat, name="beacon", daemon=True).start()
+        self._is_over = False
+        self._thread = threading.Thread(target=self._beat, name="beacon", daemon=True)
+        self._thread.start()
 
     def say(self, state: WorkerState, detail: str | None = None) -> None:
         """Changes what is said."""
@@ -60,9 +62,19 @@ class Beacon:
         self._state, self._detail = state, self._detail if detail is None else detail
         self._changed.set()
 
+    def end(self) -> None:
+        """Says "stopped", and nothing after it."""
+        self._is_over = True
+        self._changed.set()
+        self._thread.join()
+        self._state = "stopped"
+        attempt_write("last beat", self.write)
+
     def _beat(self) -> None:
         while True:
             self._changed.clear()
+            if self._is_over:
+                return
             attempt_write("beat", self.write)
             self._changed.wait(BEAT_SECONDS)
 
@@ -117,8 +129,7 @@ class Worker:
                 continue
             self.work(group)
             self.beacon.say("idle", describe(self.device))
-        self.beacon.say("stopped")
-        attempt_write("last beat", self.beacon.write)
+        self.beacon.end()
 
     def work(self, group: ImageGroup) -> None:
         """Paints one group; whatever happens to it, the worker lives on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -18,9 +20,11 @@ from tests.runs.helpers import SAMPLING, begin, new_run, train
 
 
 @pytest.fixture
-def worker(db: Database) -> Worker:
+def worker(db: Database) -> Iterator[Worker]:
     torch.set_num_threads(1)
-    return Worker(db, "cpu", WEIGHTS)
+    made = Worker(db, "cpu", WEIGHTS)
+    yield made
+    made.beacon.end()
 
 
 def work(worker: Worker, checkpoint: Checkpoint, num_images: int = 2) -> GroupView:

@@ -165,6 +165,7 @@ def _refused(db: Database, group: ImageGroup) -> str:
     claimed = groups.claim_group(db, worker.name)
     assert claimed is not None
     worker.work(claimed)
+    worker.beacon.end()
     *_, status = follow_groups(db, [group.id])
     assert (status.done, status.failed) == (0, 1)
     return status.reasons[0]
