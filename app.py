@@ -10,11 +10,12 @@ import shutil
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from flowgrpo.runs.dispatcher import Dispatcher
     from storage.engine import Database
 
 STARTER = Path(__file__).parent / "flowgrpo" / "starter" / "weights" / "pipeline"
@@ -61,6 +62,15 @@ def _check_name(db: Database, folder: Path) -> None:
         )
 
 
+def _dispatch(db: Database, **options: Any) -> Dispatcher:
+    from flowgrpo.runs.dispatcher import Dispatcher
+
+    try:
+        return Dispatcher(db, **options).start()
+    except OSError as error:
+        raise _fail(f"The data folder {db.home} cannot be used: {error}") from error
+
+
 def _register(db: Database, name: str, folder: Path) -> None:
     from storage.checkpoints import register_base
 
@@ -90,7 +100,6 @@ def serve(
     """Starts the studio in the browser, with the engine that generates and trains behind it."""
     import uvicorn
 
-    from flowgrpo.runs.dispatcher import Dispatcher
     from ui.security import check_host
     from ui.server import create_app
 
@@ -104,7 +113,7 @@ def serve(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     db = _open(home, base)
     app = create_app(db, host=address)
-    dispatcher = Dispatcher(db).start()
+    dispatcher = _dispatch(db)
     shown = f"[{address}]" if ":" in address else address
     typer.echo(f"FlowGRPO Studio: http://{shown}:{number}  (data in {home}; Ctrl+C ends it, runs go on)")
     try:
@@ -146,7 +155,6 @@ def run(
     from pydantic import ValidationError
 
     from flowgrpo.config import RunConfig
-    from flowgrpo.runs.dispatcher import Dispatcher
     from storage import checkpoints, runs
 
     try:
@@ -164,7 +172,7 @@ def run(
         parent_checkpoint_id=parent.id,
         config=checked.model_dump(mode="json"),
     )
-    dispatcher = Dispatcher(db, devices=()).start()
+    dispatcher = _dispatch(db, devices=())
     try:
         state = _watch(db, made.id)
     except KeyboardInterrupt:
@@ -211,11 +219,8 @@ def doctor(home: Home = _HOME) -> None:
     """Says what this machine and this data folder have; ends with 1 when the studio could not work."""
     from importlib.util import find_spec
 
-    missing = [
-        name
-        for name in ("torch", "diffusers", "transformers", "peft", "open_clip")
-        if find_spec(name) is None
-    ]
+    wanted = ("torch", "diffusers", "transformers", "peft", "open_clip")
+    missing = [name for name in wanted if find_spec(name) is None]
     db = _open(home)
     lines = [
         (True, f"Python {sys.version.split()[0]}"),
