@@ -135,7 +135,10 @@ def undo(db: Database, annotator_id: str, key: str) -> Card | None:
     stars = {
         said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value
     }
-    return Card(get_group(db, event.group_id, annotator_id), best, stars)
+    stands = ratings.current_ratings(db, event.group_id, annotator_id)
+    is_judged = stands.best is not None or bool(stands.stars)  # by the vote before the one taken back
+    view = get_group(db, event.group_id, annotator_id)
+    return Card(view, best, stars, _RATED if is_judged else "", is_judged=is_judged)
 
 
 def card_html(

@@ -187,7 +187,7 @@ class Services:
         """What the newest dead worker left behind; its successor on the device writes over it."""
         dead = (beat for beat in beats if beat.state == "stopped" and self._age(beat) < _DEATH_IS_OLD)
         said = next((beat.detail for beat in dead if beat.detail), "")
-        return f"{shown(said)} What it had in work is queued again." if said else ""
+        return shown(said) if said else ""
 
 
 def _run_words(run: Run, beat: RunBeat | None) -> str:

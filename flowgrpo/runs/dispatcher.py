@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -116,11 +116,15 @@ class Dispatcher:
             self._runs.resign()
 
     def _round(self) -> None:
+        """Engines and runs do not share a fate: trouble with the one leaves the other looked after."""
+        if self.keepers:
+            self._try(self._engines, self.tick_engines)
+        self._try(self._runs, self.tick_runs)
+
+    def _try(self, election: _Election, tick: Callable[[], None]) -> None:
         try:
-            if self.keepers and self._engines.try_for():
-                self.tick_engines()
-            if self._runs.try_for():
-                self.tick_runs()
+            if election.try_for():
+                tick()
         except RETRY as error:
             _log.warning("the dispatcher will try again: %s", error)
         except BUGS:

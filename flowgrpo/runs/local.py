@@ -67,13 +67,14 @@ def follow_run(db: Database, run_id: str) -> Iterator[RunStatus]:
         LookupError: there is no such run.
     """
     last = None
-    while last is None or last.state not in runs.AT_REST:
+    while True:
         status = run_status(db, run_id)
         if status != last:
             yield status
-        else:
-            time.sleep(POLL_SECONDS)
+        elif status.state in runs.AT_REST:
+            return  # seen twice: the dispatcher queues many a lost run again at once
         last = status
+        time.sleep(POLL_SECONDS)
 
 
 def run_status(db: Database, run_id: str) -> RunStatus:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -37,7 +36,10 @@ def host_of(home: Path) -> str:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"host.{os.getpid()}")
-        draft.write_text(f"{socket.gethostname()}-{secrets.token_hex(3)}")
+        with draft.open("w") as file:
+            file.write(socket.gethostname())
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileExistsError):
             os.link(draft, path)  # unlike a rename, the first of two processes wins
         draft.unlink()

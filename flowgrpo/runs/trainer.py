@@ -238,12 +238,14 @@ class Trainer:
         position.unscored_in_a_row = 0 if is_scored else position.unscored_in_a_row + 1
         if position.unscored_in_a_row < MAX_UNSCORED:
             return
+        silent, position.unscored_in_a_row = position.unscored_in_a_row, 0  # a resumed run tries as often
         self._save()
         self._leave()
         why = "; ".join(columns.reasons.get(name, name) for name in weighted)
         sentence = (
-            f"No reward scored an image in {position.unscored_in_a_row} rollouts in a row: {why}. "
-            f"Everything up to update {position.update} is saved: mend rewards or prompts, then resume."
+            f"No reward scored an image in {silent} rollouts in a row: {why}. "
+            f"Everything up to update {position.update} is saved: mend the reward and resume, or start a "
+            "run with other prompts from there."
         )
         raise exits.EndedError(exits.REWARDS_FAILED, sentence)
 

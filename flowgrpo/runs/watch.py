@@ -14,6 +14,7 @@ from storage.models import Run
 
 HELD_OUT_DIVERSITY = f"held_out/{DIVERSITY}"
 """Measured on every sample grid, always at the same prompts and seeds."""
+MAX_REASONS = 3
 _log = logging.getLogger(__name__)
 
 
@@ -39,9 +40,14 @@ class Watch:
                 self._said.add(sentence)
 
     def gaps(self, reasons: Mapping[str, str]) -> None:
-        """Warns of rewards that left images without a score: reward name to why."""
+        """Warns of rewards that left images without a score: reward name to why.
+
+        A reason may hold a number that changes, so of each reward only the first few are told.
+        """
         for name, reason in reasons.items():
-            self.warn(f"{name} left images without a score: {reason}.")
+            start = f"{name} left images without a score: "
+            if sum(sentence.startswith(start) for sentence in self._said) < MAX_REASONS:
+                self.warn(f"{start}{reason}.")
 
     def recall(self, last_update: int) -> None:
         """Takes up the metrics of earlier attempts up to an update; alarms that held then are not new."""
@@ -53,13 +59,12 @@ class Watch:
     def follow(self, update: int, metrics: Mapping[str, float]) -> None:
         """Takes in metrics of an update, and records each alarm that they raise anew."""
         self._updates.setdefault(update, {}).update(metrics)
-        found = self._found()
-        for alarm in found:
-            if alarm.key not in self._holding:
-                sentence = f"{alarm.sentence[0].upper()}{alarm.sentence[1:]}."
-                _log.warning("alarm at update %d: %s", update, sentence)
-                self._record("alarm", sentence)
-        self._holding = {alarm.key for alarm in found}
+        self._holding = {a.key for a in self._found() if a.key in self._holding or self._raise(update, a)}
+
+    def _raise(self, update: int, alarm: Alarm) -> bool:
+        sentence = f"{alarm.sentence[0].upper()}{alarm.sentence[1:]}."
+        _log.warning("alarm at update %d: %s", update, sentence)
+        return self._record("alarm", sentence)
 
     def _found(self) -> list[Alarm]:
         """The alarms of now. Update 0 is the base's sample grid, to which the later grids are compared."""

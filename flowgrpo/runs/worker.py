@@ -67,7 +67,7 @@ class Beacon:
         self._is_over = True
         self._changed.set()
         self._thread.join()
-        self._state = "stopped"
+        self._state, self._detail = "stopped", ""
         attempt_write("last beat", self.write)
 
     def _beat(self) -> None:

@@ -17,7 +17,7 @@ from storage import checkpoints, runs
 from storage.engine import Database
 from storage.locks import is_held
 from storage.models import Checkpoint, Run
-from tests.runs.helpers import FAKE, ROOT, MakeDispatcher, assert_all_gone, state_of, wait_for
+from tests.runs.helpers import FAKE, ROOT, MakeDispatcher, assert_all_gone, fake, state_of, wait_for
 
 WEB = """
 import sys
@@ -188,6 +188,15 @@ def test_a_dispatcher_of_runs_alone_leaves_the_engines_to_another(
     finally:
         web.stop()
     assert not is_held(layout.engines_lock(db.home))
+
+
+def test_runs_go_on_where_no_engine_can_be_started(db: Database, run: Run) -> None:
+    dispatcher = Dispatcher(db, devices=("cpu",), trainer=fake("done"), worker=("/nowhere/python",)).start()
+    try:
+        wait_for(lambda: state_of(db, run) == "completed", what="the end of the run")
+        assert_all_gone(run)
+    finally:
+        dispatcher.stop()
 
 
 def test_a_bug_met_in_one_round_does_not_end_the_dispatcher(

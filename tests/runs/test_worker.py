@@ -78,7 +78,8 @@ def test_a_worker_draws_and_scores_stops_for_a_cancel_and_ends_with_its_dispatch
         keeper.stop()
         assert not is_held(layout.worker_lock(db.home, "cpu"))
         assert groups.get_group(db, interrupted.id).group.state == "queued"
-        assert workers.worker_status(db)[0].state == "stopped"
+        (beat,) = workers.worker_status(db)
+        assert (beat.state, beat.detail) == ("stopped", "")
 
 
 def test_a_worker_killed_in_the_middle_of_a_group_loses_nothing(

@@ -100,7 +100,7 @@ def test_the_last_words_of_a_dead_engine_are_on_every_page_until_it_lives_again(
     workers.worker_beat(db, worker_id="w", pid=0, state="stopped", detail=LAST_WORDS)
     assert services.engine().words == "Engine ended"
     html = topbar.html(services, "/")
-    assert "with exit code 3" in html and "no &lt;b&gt;libcuda. What it had in work is queued again." in html
+    assert "with exit code 3" in html and "no &lt;b&gt;libcuda." in html
     workers.worker_beat(db, worker_id="w", pid=2, state="idle", detail="CPU")
     assert services.engine() == EngineStatus("Engine ready · CPU", "on")
 
