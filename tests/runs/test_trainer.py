@@ -141,7 +141,7 @@ def test_a_reward_that_stops_scoring_is_told_once_and_the_others_go_on(
 def test_a_run_whose_rewards_are_all_silent_ends_in_words_saved_and_goes_on_once_they_score(
     db: Database, tiny: Checkpoint
 ) -> None:
-    settings = {"reward_weights": {"verifier": 1.0}, "num_updates": 6, "samples": 0}
+    settings = {"reward_weights": {"verifier": 1.0}, "num_updates": 8, "samples": 0}
     run = begin(db, new_run(db, tiny, **settings))
     trainer = trainer_of(db, run)
     trainer.stack.rewards["verifier"] = failing_from(trainer, 1)
@@ -151,9 +151,9 @@ def test_a_run_whose_rewards_are_all_silent_ends_in_words_saved_and_goes_on_once
     assert "the service is gone. Everything up to update 4 is saved" in ended.value.reason
     assert adapter_hashes(db, run, 4)
     again = trainer_of(db, begin_again(db, run))
-    again.stack.rewards["verifier"] = failing_from(again, 100)
+    again.stack.rewards["verifier"] = failing_from(again, 4, until=6)  # it is as patient as at first
     again.train()
-    assert (again.position.update, again.position.unscored_in_a_row) == (6, 0)
+    assert (again.position.update, again.position.unscored_in_a_row) == (8, 0)
 
 
 def test_a_short_silence_of_the_rewards_is_survived(db: Database, tiny: Checkpoint) -> None:
@@ -223,6 +223,29 @@ def test_an_alarm_that_comes_back_is_recorded_again_and_collapse_is_judged_again
         watch.follow(update, {"held_out/diversity": diversity})
     alike = "Images of one prompt are 50% more alike than the base's: look at them."
     assert said(db, watch.run, "alarm") == [alike, alike]
+
+
+def test_an_alarm_that_could_not_be_written_is_written_at_the_next_update(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = Watch(db, begin(db, new_run(db, tiny)))
+    watch.follow(0, {"held_out/diversity": 0.4})
+    with monkeypatch.context() as busy:
+        busy.setattr(watch, "_record", lambda *_: False)
+        watch.follow(1, {"held_out/diversity": 0.2})
+    assert said(db, watch.run, "alarm") == []
+    for update in (2, 3):
+        watch.follow(update, {"held_out/diversity": 0.2})
+    assert said(db, watch.run, "alarm") == [
+        "Images of one prompt are 50% more alike than the base's: look at them."
+    ]
+
+
+def test_a_reason_that_changes_each_time_is_told_a_few_times_only(db: Database, tiny: Checkpoint) -> None:
+    watch = Watch(db, begin(db, new_run(db, tiny)))
+    for number in range(10):
+        watch.gaps({"verifier": f"request {number} failed"})
+    assert len(said(db, watch.run)) == 3
 
 
 def test_memory_that_runs_out_while_scoring_ends_the_attempt(db: Database, tiny: Checkpoint) -> None:

@@ -51,6 +51,24 @@ def test_skipping_a_group_that_was_judged_leaves_its_vote(
     assert ratings.progress(db, LOCAL_USER).skipped == 0
 
 
+def test_a_second_vote_that_is_undone_leaves_the_first_and_a_skip_does_not_touch_it(
+    services: Services, db: Database, make_group: MakeGroup
+) -> None:
+    view = make_group()
+    first, second = (image.image.id for image in view.images[:2])
+
+    def said(key: str, best: str) -> SimpleNamespace:
+        return SimpleNamespace(group=view.group.id, key=key * 36, best=best, stars={}, lead_ms=1)
+
+    answered(services, opened(services, view.group.id)[0], "submit", said("a", first))
+    state, _ = answered(services, opened(services, view.group.id)[0], "submit", said("b", second))
+    state, html = answered(services, state, "undo", said("c", second))
+    assert state.is_judged and "You rated this group before" in html
+    answered(services, state, "skip", said("d", second))
+    assert ratings.current_ratings(db, view.group.id).best == first
+    assert ratings.progress(db, LOCAL_USER).skipped == 0
+
+
 def test_a_tick_leaves_a_card_alone(services: Services, db: Database, make_group: MakeGroup) -> None:
     view = make_group()
     assert isinstance(ticked(services, Seen(view.group.id))[0], dict)
