@@ -113,10 +113,9 @@ def title(run: Run) -> str:
     return f"Run {run.number} · {run.name}"
 
 
-def saved_update(services: Services, run_id: str) -> int:
-    """The newest update of a run that has a checkpoint in order; 0 when none has."""
-    made = checkpoints.checkpoints_of_run(services.db, run_id)
-    return max((one.update or 0 for one in made if one.state == "committed"), default=0)
+def saved_update(usable: Sequence[Checkpoint], run_id: str) -> int:
+    """The newest update of a run among the checkpoints that can be used; 0 when none is there."""
+    return max((one.update or 0 for one in usable if one.run_id == run_id), default=0)
 
 
 def state_words(run: Run, beat: RunBeat | None, saved: int) -> str:
@@ -160,11 +159,11 @@ def seconds_left(run: Run, beat: RunBeat | None) -> float | None:
 
 def list_html(services: Services, shown: str | None) -> str:
     """The newest runs, each with its progress."""
-    rows = []
+    rows, usable = [], checkpoints.list_checkpoints(services.db)
     for run in runs.list_runs(services.db)[:_SHOWN_RUNS]:
         beat = runs.beat_of(services.db, run.id)
         left = seconds_left(run, beat)
-        words = state_words(run, beat, saved_update(services, run.id))
+        words = state_words(run, beat, saved_update(usable, run.id))
         words += f" · {span(left)} left" if left else ""
         rows.append({"id": run.id, "title": title(run), "words": words, "percent": _percent(run, beat)})
     return render("runs.html", runs=rows, shown=shown)
@@ -184,7 +183,7 @@ def run_html(services: Services, run_id: str | None) -> str:
     db = services.db
     beat = runs.beat_of(db, run.id)
     made = [checkpoint for checkpoint in checkpoints.list_checkpoints(db) if checkpoint.run_id == run.id]
-    saved = saved_update(services, run.id)
+    saved = saved_update(made, run.id)
     parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
     metrics = runs.metrics_since(db, run.id, -1)
     return render(

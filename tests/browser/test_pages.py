@@ -14,16 +14,12 @@ from storage.engine import Database, open_database
 from storage.locks import FileLock
 from storage.models import Checkpoint
 from tests.ui.conftest import finished_group
-from tests.ui.serving import web
+from tests.ui.serving import GRADIO_NOISE, web
 from ui import tuning
 from ui.forms import RunForm
 from ui.services import Services
 
-pytestmark = [  # Gradio leaves event loops of its own unclosed
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),  # its statistics of the queue
-]
+pytestmark = GRADIO_NOISE
 
 
 @dataclass(frozen=True)

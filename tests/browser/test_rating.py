@@ -15,16 +15,12 @@ from storage.engine import Database, open_database
 from storage.groups import GroupView
 from storage.models import RatingEvent
 from tests.ui.conftest import finished_group
-from tests.ui.serving import web
+from tests.ui.serving import GRADIO_NOISE, web
 
 Said = tuple[str, int, int | None, int | None]
 """Kind, number of the group, index of the image, value."""
 
-pytestmark = [  # Gradio leaves event loops of its own unclosed
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),  # its statistics of the queue
-]
+pytestmark = GRADIO_NOISE
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,7 @@ def test_a_bug_met_in_one_round_does_not_end_the_dispatcher(
     monkeypatch.setattr(runs, "claim_run", breaks)
     dispatch("done")
     wait_for(lambda: state_of(db, run) == "completed", what="the end of the run")
+    assert broken.is_set()
 
 
 def test_a_renamed_machine_finds_the_runs_of_its_former_name(

@@ -8,12 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import uvicorn
 
 from storage.engine import Database
 from ui.server import create_app
 
 START_SECONDS = 30
+GRADIO_NOISE = [  # it leaves event loops of its own unclosed
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting'"),  # its statistics of the queue
+]
 
 
 @contextmanager

@@ -155,6 +155,19 @@ def committed(db: Database, run: Run, update: int) -> None:
     )
 
 
+def at_rest(
+    services: Services, db: Database, base: Checkpoint, saved: int, state: RunState, reason: str
+) -> Run:
+    """A run that came to rest after three of five updates; `saved` is the one with a checkpoint, 0 none."""
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    runs.beat(db, run.id, 1, 3, 5)
+    if saved:
+        committed(db, run, saved)
+    runs.move(db, run.id, to=state, from_states=("running",), attempt=1, reason=reason)
+    return run
+
+
 @pytest.mark.parametrize(
     ("state", "reason", "saved", "kept"),
     [
@@ -173,12 +186,7 @@ def committed(db: Database, run: Run, update: int) -> None:
 def test_a_run_that_came_to_rest_says_why_and_what_of_it_is_kept(
     services: Services, db: Database, base: Checkpoint, state: RunState, reason: str, saved: int, kept: str
 ) -> None:
-    run = tuning.start(services, base.id, form())
-    running(db, run)
-    runs.beat(db, run.id, 1, 3, 5)
-    if saved:
-        committed(db, run, saved)
-    runs.move(db, run.id, to=state, from_states=("running",), attempt=1, reason=reason)
+    run = at_rest(services, db, base, saved, state, reason)
     html = tuning.run_html(services, run.id)
     assert reason[1:] in html and kept in html and 'data-act="resume"' in html
 
@@ -189,12 +197,7 @@ def test_a_run_that_came_to_rest_says_why_and_what_of_it_is_kept(
 def test_a_run_says_saved_only_of_an_update_that_has_its_checkpoint(
     services: Services, db: Database, base: Checkpoint, saved: int, words: str
 ) -> None:
-    run = tuning.start(services, base.id, form())
-    running(db, run)
-    runs.beat(db, run.id, 1, 3, 5)
-    if saved:
-        committed(db, run, saved)
-    runs.move(db, run.id, to="stopped", from_states=("running",), attempt=1, reason="Ended by force.")
+    run = at_rest(services, db, base, saved, "stopped", "Ended by force.")
     assert words in tuning.run_html(services, run.id)
     assert words in tuning.list_html(services, run.id)
 
@@ -207,7 +210,7 @@ def test_a_checkpoint_that_is_damaged_does_not_count_as_saved(
     for update in (1, 2):
         committed(db, run, update)
     checkpoints.mark_checkpoint(db, checkpoints.checkpoints_of_run(db, run.id)[-1].id, "bad")
-    assert tuning.saved_update(services, run.id) == 1
+    assert tuning.saved_update(checkpoints.list_checkpoints(db), run.id) == 1
 
 
 def test_stop_and_resume_do_what_the_state_allows(services: Services, db: Database, base: Checkpoint) -> None:
