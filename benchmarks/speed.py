@@ -116,7 +116,7 @@ def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats
         vars(reward).get(key) for reward in stack.rewards.values() for key in ("network", "model", "head")
     ]
     decoder = (policy.vae.decoder, policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
-    for network in (policy.unet, *decoder, *scorers):
+    for network in (policy.network, *decoder, *scorers):
         if isinstance(network, nn.Module):
             clock.watch(network)
     stds = calibrate(score(stack, _rollouts(policy, config, 0)).rewards)

@@ -14,13 +14,14 @@ docs/algorithm.md, section 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, Protocol, cast, overload
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
@@ -29,47 +30,94 @@ Spacing = Literal["trailing", "leading", "linspace"]
 """How `num_steps` timesteps are picked from the training ones (arXiv 2305.08891, table 2)."""
 
 Latents = Float[Tensor, "sample *latent"]
+Time = float | Float[Tensor, " sample"]
+"""RF time of all samples, or one per sample (float64 where it matters)."""
 
 
-def vp_scale(t: float) -> float:
+class Schedule(Protocol):
+    """The noise levels of a model: where a sampler walks, and what the network calls them."""
+
+    def grid(self, num_steps: int) -> tuple[float, ...]:
+        """`num_steps + 1` decreasing RF times; the last is 0."""
+        ...
+
+    def start_scale(self, t: float) -> float:
+        """What unit Gaussian noise is multiplied by to give the RF latents that a sampler starts from at time
+        t.
+        """
+        ...
+
+    def timestep(self, t: Time) -> Time:
+        """The number that the network is given at RF time t."""
+        ...
+
+
+def level(value: Time, latents: Latents) -> float | Tensor:
+    """A number per sample, shaped to multiply latents with; a plain number stays one."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(latents).view(-1, *[1] * (latents.ndim - 1))
+
+
+@overload
+def vp_scale(t: float) -> float: ...
+@overload
+def vp_scale(t: Tensor) -> Tensor: ...
+def vp_scale(t: Time) -> Time:
     """What RF latents are multiplied by to be VP latents: alpha + sigma, by alpha^2 + sigma^2 = 1."""
-    return 1 / math.hypot(t, 1 - t)
+    return (t**2 + (1 - t) ** 2) ** -0.5
 
 
-def vp_alpha_sigma(t: float) -> tuple[float, float]:
+def vp_alpha_sigma(t: Time) -> tuple[Time, Time]:
     """(alpha, sigma) of the VP path at RF time t."""
     return (1 - t) * vp_scale(t), t * vp_scale(t)
 
 
-def to_rf(latents_vp: Latents, t: float) -> Latents:
+def to_rf(latents_vp: Latents, t: Time) -> Latents:
     """VP latents of noise ratio sigma / alpha = t / (1 - t) in RF coordinates."""
-    return latents_vp / vp_scale(t)
+    return latents_vp / level(vp_scale(t), latents_vp)
 
 
-def to_vp(latents: Latents, t: float) -> Latents:
+def to_vp(latents: Latents, t: Time) -> Latents:
     """RF latents at time t in the coordinates that a VP network was trained in."""
-    return latents * vp_scale(t)
+    return latents * level(vp_scale(t), latents)
 
 
-def x0_hat(latents: Latents, velocity: Latents, t: float) -> Latents:
+def noised(x0: Latents, eps: Latents, t: Time) -> Latents:
+    """The path's latents at time t: (1 - t) x0 + t eps."""
+    return level(1 - t, x0) * x0 + level(t, x0) * eps
+
+
+def x0_hat(latents: Latents, velocity: Latents, t: Time) -> Latents:
     """The image the velocity points away from: x0 = latents - t v."""
-    return latents - t * velocity
+    return latents - level(t, latents) * velocity
 
 
-def eps_hat(latents: Latents, velocity: Latents, t: float) -> Latents:
+def eps_hat(latents: Latents, velocity: Latents, t: Time) -> Latents:
     """The noise the velocity points to: eps = latents + (1 - t) v."""
-    return latents + (1 - t) * velocity
+    return latents + level(1 - t, latents) * velocity
 
 
-def velocity_from(prediction: Latents, latents: Latents, t: float, kind: Prediction) -> Latents:
+def velocity_from(prediction: Latents, latents: Latents, t: Time, kind: Prediction) -> Latents:
     """The velocity eps_hat - x0_hat from what a VP network predicted at RF latents of time 0 < t < 1."""
     if kind == "epsilon":
-        return (prediction - latents) / (1 - t)
+        return (prediction - latents) / level(1 - t, latents)
     if kind == "sample":
-        return (latents - prediction) / t
-    alpha, sigma = vp_alpha_sigma(t)
+        return (latents - prediction) / level(t, latents)
+    alpha, sigma = (level(x, latents) for x in vp_alpha_sigma(t))
     latents_vp = to_vp(latents, t)
     return (alpha * prediction + sigma * latents_vp) - (alpha * latents_vp - sigma * prediction)
+
+
+def prediction_from(velocity: Latents, latents: Latents, t: Time, kind: Prediction) -> Latents:
+    """The inverse of `velocity_from`: what a VP network must say for this velocity."""
+    x0, eps = x0_hat(latents, velocity, t), eps_hat(latents, velocity, t)
+    if kind == "epsilon":
+        return eps
+    if kind == "sample":
+        return x0
+    alpha, sigma = (level(x, latents) for x in vp_alpha_sigma(t))
+    return alpha * eps - sigma * x0
 
 
 @dataclass(frozen=True)
@@ -121,12 +169,13 @@ class VPSchedule:
         ratio = float(np.interp(timestep, np.arange(len(self.noise_ratios)), self.noise_ratios))
         return ratio / (1 + ratio)
 
-    def timestep(self, t: float) -> float:
+    def timestep(self, t: Time) -> Time:
         """The training timestep of RF time t, the inverse of `time`; the number that the network is given."""
-        timestep = float(np.interp(t / (1 - t), self.noise_ratios, np.arange(len(self.noise_ratios))))
+        ratios = numbers(t) / (1 - numbers(t))
+        timesteps = np.interp(ratios, self.noise_ratios, np.arange(len(self.noise_ratios)))
         # A grid time comes back as 619.9999999999; the network was trained at 620 and diffusers asks it
         # there.
-        return round(timestep, 6)
+        return like(np.round(timesteps, 6), t)
 
     def grid(self, num_steps: int) -> tuple[float, ...]:
         """`num_steps + 1` decreasing RF times; the last is 0, the first for SD's betas 0.936, not 1."""
@@ -137,3 +186,40 @@ class VPSchedule:
         t.
         """
         return 1 / vp_scale(t) if self.unit_start else t
+
+
+@dataclass(frozen=True)
+class RFSchedule:
+    """The grid of a rectified-flow model (SD3, FLUX): equal steps in t, shifted towards noise.
+
+    shift: k of t' = k t / (1 + (k - 1) t); 1 leaves the grid as it is.
+    num_train_timesteps: what t = 1 is called in the network's scale.
+    """
+
+    shift: float = 1.0
+    num_train_timesteps: int = 1000
+
+    def grid(self, num_steps: int) -> tuple[float, ...]:
+        """`num_steps + 1` decreasing RF times from 1 to 0."""
+        if not 1 <= num_steps <= self.num_train_timesteps:
+            raise ValueError(f"num_steps must be between 1 and {self.num_train_timesteps}, got {num_steps}")
+        times = np.linspace(1, 1 / self.num_train_timesteps, num_steps)
+        return (*(self.shift * times / (1 + (self.shift - 1) * times)).tolist(), 0.0)
+
+    def start_scale(self, t: float) -> float:
+        """A flow starts at t = 1, from N(0, I)."""
+        return t
+
+    def timestep(self, t: Time) -> Time:
+        """1000 t."""
+        return t * self.num_train_timesteps
+
+
+def numbers(t: Time) -> NDArray[np.float64]:
+    """Times in float64, for numpy."""
+    return np.asarray(t.detach().double().cpu() if isinstance(t, Tensor) else t, dtype=np.float64)
+
+
+def like(values: NDArray[np.float64] | np.float64, t: Time) -> Time:
+    """What numpy gave, as a number or a tensor, whichever t was."""
+    return torch.from_numpy(np.asarray(values)).to(t.device) if isinstance(t, Tensor) else float(values)

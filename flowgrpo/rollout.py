@@ -20,7 +20,7 @@ from flowgrpo import kernels
 from flowgrpo import seeds as seeding
 from flowgrpo.config import RolloutConfig
 from flowgrpo.flow import Latents
-from flowgrpo.policies.unet import Conditioning, UNetPolicy
+from flowgrpo.policies.base import Conditioning, Policy
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Sampler:
 
 @torch.no_grad()
 def denoise(
-    policy: UNetPolicy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
+    policy: Policy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Generator[Progress, None, None]:
     """Samples one image per (prompt, seed); yields a Progress after each network call.
 
@@ -174,7 +174,7 @@ def denoise(
 
 
 def _steps(
-    policy: UNetPolicy,
+    policy: Policy,
     sampler: Sampler,
     start: Tensor,
     conditioning: Conditioning,
@@ -182,7 +182,7 @@ def _steps(
     kept: list[StoredTransition],
 ) -> Iterator[Latents]:
     """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept`."""
-    times = policy.schedule.grid(sampler.num_steps)
+    times = policy.grid(sampler.num_steps, sampler.width, sampler.height)
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
     for step, (t, s) in enumerate(pairwise(times)):
         velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
@@ -216,7 +216,7 @@ def micro_batches(num_samples: int, size: int) -> list[slice]:
 
 
 def sample(
-    policy: UNetPolicy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
+    policy: Policy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Rollout:
     """One image per (prompt, seed): `denoise` run to its end, with its settings."""
     *_, last = denoise(policy, prompts, seeds=seeds, **settings)
@@ -225,7 +225,7 @@ def sample(
 
 
 def sample_group(
-    policy: UNetPolicy, prompt: str, *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
+    policy: Policy, prompt: str, *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Rollout:
     """The group of one prompt, one image per seed; settings as of `denoise`."""
     return sample(policy, [prompt] * len(seeds), seeds=seeds, **settings)
@@ -247,12 +247,12 @@ def rollout_settings(
     )
 
 
-def replay(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows: slice) -> kernels.Transition:
+def replay(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: slice) -> kernels.Transition:
     """Some rows of a stored transition again, through the policy as it is now."""
     return rescore(stored, rows, replay_velocity(policy, rollout, stored, rows))
 
 
-def replay_velocity(policy: UNetPolicy, rollout: Rollout, stored: StoredTransition, rows: slice) -> Latents:
+def replay_velocity(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: slice) -> Latents:
     """The policy's velocity at the latents that the rollout saw."""
     return policy.velocity(
         stored.latents[rows], stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale

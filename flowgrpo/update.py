@@ -20,7 +20,7 @@ from torch import Tensor
 from flowgrpo import lora, objectives
 from flowgrpo.advantages import Advantages
 from flowgrpo.config import UpdateConfig
-from flowgrpo.policies.unet import UNetPolicy
+from flowgrpo.policies.base import Policy
 from flowgrpo.rollout import Progress, Rollout, StoredTransition, replay_velocity, rescore
 
 EMA_WARM_UP = 10
@@ -51,7 +51,7 @@ class UpdateMetrics:
 class Learner:
     """What an update changes: the adapter, its average and the optimiser."""
 
-    def __init__(self, policy: UNetPolicy, config: UpdateConfig) -> None:
+    def __init__(self, policy: Policy, config: UpdateConfig) -> None:
         self.policy = policy
         self.config = config
         self.parameters = policy.trainable_parameters()

@@ -9,13 +9,13 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from flowgrpo.policies.base import Conditioning, Policy
 from flowgrpo.policies.unet import UNetPolicy
 
-Policy = UNetPolicy
-"""What samples now: a pipeline and its active adapter. A union once there is a second family."""
+__all__ = ["Conditioning", "Policy", "load_policy"]
 
 INDEX = "model_index.json"
-FAMILIES = {"StableDiffusionXLPipeline": UNetPolicy}
+FAMILIES: dict[str, type[UNetPolicy]] = {"StableDiffusionXLPipeline": UNetPolicy}
 """Pipeline class named by the index, to its driver."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowgrpo.flow import VPSchedule
+from flowgrpo.flow import Time, VPSchedule, like, numbers
 
 RHO = 7.0
 """How much closer together the steps are near the image; the paper's value and diffusers'."""
@@ -29,9 +29,10 @@ class KarrasSchedule(VPSchedule):
 
     def timesteps(self, num_steps: int) -> list[float]:
         """Decreasing timesteps, not whole numbers, of a `num_steps` sampler."""
-        return [self.timestep(t) for t in self.grid(num_steps)[:-1]]
+        return [float(self.timestep(t)) for t in self.grid(num_steps)[:-1]]
 
-    def timestep(self, t: float) -> float:
+    def timestep(self, t: Time) -> Time:
         """The timestep that the network is given at RF time t."""
         levels = np.log(self.noise_ratios)
-        return float(np.interp(np.log(t / (1 - t)), levels, np.arange(len(levels))))
+        times = numbers(t)
+        return like(np.interp(np.log(times / (1 - times)), levels, np.arange(len(levels))), t)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flowgrpo import flow
 from flowgrpo.kernels import exact_std, gaussian_log_prob, total_nats, transition
-from flowgrpo.policies.unet import read_schedule
+from flowgrpo.policies.schedules import read_schedule
 from tests.tiny import tiny_scheduler
 
 # diffusers calls numpy in a way that numpy 2 has renamed.

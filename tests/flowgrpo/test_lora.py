@@ -58,7 +58,7 @@ def test_a_merged_adapter_draws_what_the_live_one_draws_and_leaves_without_trace
     tuned: Policy, tiny_folder: Path, tmp_path: Path
 ) -> None:
     other = load_policy(tiny_folder)
-    base, weights = images(other), {name: p.clone() for name, p in other.unet.named_parameters()}
+    base, weights = images(other), {name: p.clone() for name, p in other.network.named_parameters()}
     other.load_adapter(checkpoint_of(tuned, tmp_path / "checkpoint"))
     live, merged = images(tuned), images(other)
     torch.testing.assert_close(merged / live.std(), live / live.std(), rtol=0, atol=1e-5)
@@ -66,7 +66,7 @@ def test_a_merged_adapter_draws_what_the_live_one_draws_and_leaves_without_trace
     other.load_adapter(tmp_path / "checkpoint")  # again: it replaces, it does not add up
     assert torch.equal(images(other), merged)
     other.unload_adapter()
-    assert all(torch.equal(p, weights[name]) for name, p in other.unet.named_parameters())
+    assert all(torch.equal(p, weights[name]) for name, p in other.network.named_parameters())
     assert torch.equal(images(other), base)
 
 
@@ -104,7 +104,7 @@ def test_an_adapter_survives_its_file_bit_for_bit(tuned: Policy, tmp_path: Path)
 def test_an_adapter_that_is_damaged_in_its_last_module_leaves_every_weight_as_it_was(
     tuned: Policy, tiny_folder: Path, damage: Damage, words: str
 ) -> None:
-    network = load_policy(tiny_folder).unet
+    network = load_policy(tiny_folder).network
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     tensors = state_of(tuned)
     assert tuned.lora_config is not None
@@ -123,7 +123,7 @@ def test_memory_that_runs_out_while_merging_leaves_every_weight_as_it_was(
         def to(self, *_: object, **__: object) -> torch.Tensor:
             raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
-    network = load_policy(tiny_folder).unet
+    network = load_policy(tiny_folder).network
     before = {name: weight.clone() for name, weight in network.named_parameters()}
     tensors = state_of(tuned)
     last = list(tensors)[-1]
@@ -142,7 +142,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence(
     config, tensors = lora.load(folder, "ema")
     strange = {f"elsewhere.{name}": tensor for name, tensor in tensors.items()}
     with pytest.raises(ValueError, match="it fits another base"):
-        lora.merge(load_policy(tiny_folder).unet, config, strange)
+        lora.merge(load_policy(tiny_folder).network, config, strange)
     with pytest.raises(ValueError, match="rank and targets must match"):
         lora.copy_into(tuned.trainable_parameters(), strange)
     narrower = {name: tensor[:1] for name, tensor in tensors.items()}

@@ -149,7 +149,7 @@ def test_the_reference_is_the_base_bit_for_bit(tiny_folder: Path, tuned: Policy)
 
 def test_only_the_adapter_learns(tuned: Policy) -> None:
     trainable = {
-        name.replace(".default.", ".") for name, p in tuned.unet.named_parameters() if p.requires_grad
+        name.replace(".default.", ".") for name, p in tuned.network.named_parameters() if p.requires_grad
     }
     assert trainable == set(tuned.trainable_parameters())
     for module in (tuned.vae, tuned.pipeline.text_encoder, tuned.pipeline.text_encoder_2):
@@ -183,9 +183,9 @@ def test_a_second_adapter_is_refused(tuned: Policy) -> None:
 def test_texts_are_encoded_once_and_do_not_depend_on_their_neighbours(policy: Policy) -> None:
     alone = policy.encode(["red hair"], guided=False, width=16, height=16)
     among = policy.encode(["blue hair", "red hair"], guided=False, width=16, height=16)
-    assert torch.equal(alone.embeds[0], among.embeds[1])
-    assert torch.equal(alone.pooled[0], among.pooled[1])
-    assert not torch.equal(among.embeds[0], among.embeds[1])
+    assert torch.equal(alone.positive["embeds"][0], among.positive["embeds"][1])
+    assert torch.equal(alone.positive["pooled"][0], among.positive["pooled"][1])
+    assert not torch.equal(among.positive["embeds"][0], among.positive["embeds"][1])
 
 
 def test_a_size_that_is_no_multiple_is_refused_with_the_nearest(policy: Policy) -> None:

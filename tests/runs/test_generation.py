@@ -60,7 +60,7 @@ def test_a_group_that_runs_out_of_memory_fails_with_what_to_do_and_the_next_one_
 def test_images_that_are_not_finite_are_never_kept_and_the_group_says_so(
     worker: Worker, tiny: Checkpoint
 ) -> None:
-    weight = worker.shelf.get(tiny).unet.conv_out.weight
+    weight = worker.shelf.get(tiny).network.conv_out.weight
     before = weight.clone()
     weight.fill_(torch.nan)
     view = work(worker, tiny)

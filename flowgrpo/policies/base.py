@@ -1,0 +1,313 @@
+"""What every family of models has in common: velocity in, images out, one adapter that learns.
+
+A family says how its network is called, which texts it reads and how its latents are decoded. Guidance, the
+memory of encoded prompts and the adapter are the same for all. Nothing here draws noise or knows of rewards.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+from flowgrpo import flow, lora
+from flowgrpo.config import LoraConfig
+
+MAX_CACHED_PROMPTS = 4096
+Words = dict[str, Tensor]
+"""What one text, or one text per sample, is to a network: the network's own names to tensors."""
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the network is told about each sample; `negative` is None where there is no guidance.
+
+    All tensors carry the samples in dimension 0.
+    """
+
+    positive: Words
+    negative: Words | None = None
+
+    def rows(self, rows: slice) -> Conditioning:
+        """The conditioning of some of the samples."""
+        negative = self.negative and {name: tensor[rows] for name, tensor in self.negative.items()}
+        return Conditioning({name: tensor[rows] for name, tensor in self.positive.items()}, negative)
+
+    def guided(self) -> Words:
+        """Both halves in one batch, the negative first, in the order of diffusers' pipelines."""
+        negative = self.unconditional()
+        return {name: torch.cat([negative[name], tensor]) for name, tensor in self.positive.items()}
+
+    def unconditional(self) -> Words:
+        """The negative half."""
+        if self.negative is None:
+            raise ValueError("guidance needs a conditioning that was encoded with guided=True")
+        return self.negative
+
+
+class Policy(ABC):
+    """A pipeline and its active adapter.
+
+    Weights are frozen and in eval mode, and stay so: rollout and update must run the same network.
+
+    Args:
+        pipeline: of diffusers; supplies weights, tokenizers and configuration.
+        network: its denoiser, a UNet or a transformer, already on `device`.
+        text_encoders: what reads prompts; they visit the device while they read, and leave it again.
+    """
+
+    family: str
+    """As stored with a base: sd15, sdxl, sd3, flux."""
+    schedule: flow.Schedule
+
+    def __init__(
+        self,
+        pipeline: Any,
+        network: nn.Module,
+        text_encoders: Sequence[nn.Module | None],
+        device: torch.device,
+    ) -> None:
+        self.pipeline, self.device = pipeline, device
+        self.network: Any = network
+        self.dtype: torch.dtype = next(network.parameters()).dtype
+        self.vae: Any = pipeline.vae.to(device=device)
+        if self.dtype == torch.float16 and self.vae.config.force_upcast:
+            self.vae.to(dtype=torch.float32)  # SDXL's VAE overflows float16 and gives black images
+        self._text_encoders = [encoder for encoder in text_encoders if encoder is not None]
+        for module in (network, self.vae, *self._text_encoders):
+            module.eval().requires_grad_(False)
+        self.lora_config: LoraConfig | None = None
+        self._layers: list[BaseTunerLayer] = []
+        self._live: dict[str, nn.Parameter] = {}
+        self._merged: dict[str, Tensor] = {}
+        self._encoded: OrderedDict[str, Words] = OrderedDict()
+
+    # Shapes and times
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent element along one side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def size_step(self) -> int:
+        """Width and height are multiples of this many pixels."""
+        return self.vae_factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of the latents."""
+        return int(self.network.config.in_channels)
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(channel, height, width) of one sample's latents.
+
+        Raises ValueError for sizes in pixels that are no multiple of `size_step`.
+        """
+        for name, size in (("width", width), ("height", height)):
+            if size < 1 or size % self.size_step:
+                nearest = max(1, round(size / self.size_step)) * self.size_step
+                raise ValueError(f"{name} must be a multiple of {self.size_step}, got {size}: try {nearest}")
+        return self.latent_channels, height // self.vae_factor, width // self.vae_factor
+
+    def grid(self, num_steps: int, width: int, height: int) -> tuple[float, ...]:
+        """The `num_steps + 1` decreasing RF times of a sampler of images of this many pixels; the last is
+        0.
+        """
+        del width, height  # families whose noise levels depend on the size say so
+        return self.schedule.grid(num_steps)
+
+    # Words
+
+    def encode(
+        self,
+        prompts: Sequence[str],
+        negative_prompt: str = "",
+        *,
+        guided: bool,
+        width: int,
+        height: int,
+    ) -> Conditioning:
+        """Conditioning of one sample per prompt. Each text is encoded once, alone, and remembered.
+
+        An empty negative prompt means the unconditional embedding, as for diffusers' `negative_prompt=None`.
+        """
+        self._remember([*prompts, *([negative_prompt] if guided else [])])
+        positive = self._stacked([self._encoded[prompt] for prompt in prompts], width, height)
+        if not guided:
+            return Conditioning(positive)
+        unconditional = self._unconditional(negative_prompt, self._encoded[negative_prompt])
+        return Conditioning(positive, self._stacked([unconditional] * len(prompts), width, height))
+
+    def _remember(self, texts: Sequence[str]) -> None:
+        new = [text for text in dict.fromkeys(texts) if text not in self._encoded]
+        with torch.no_grad(), self._encoders_on_device() if new else nullcontext():
+            for text in new:
+                self._encoded[text] = {name: row[0].cpu() for name, row in self._read(text).items()}
+        for text in dict.fromkeys(texts):
+            self._encoded.move_to_end(text)
+        while len(self._encoded) > max(MAX_CACHED_PROMPTS, len(texts)):
+            self._encoded.popitem(last=False)
+
+    @contextmanager
+    def _encoders_on_device(self) -> Iterator[None]:
+        """Text encoders are large and idle for most of a run: they take the device's memory only here."""
+        for encoder in self._text_encoders:
+            encoder.to(self.device)
+        try:
+            yield
+        finally:
+            for encoder in self._text_encoders:
+                encoder.to("cpu")
+
+    def _stacked(self, texts: Sequence[Words], width: int, height: int) -> Words:
+        words = {name: torch.stack([text[name] for text in texts]).to(self.device) for name in texts[0]}
+        return words | self._extras(len(texts), width, height, words)
+
+    @abstractmethod
+    def _read(self, text: str) -> Words:
+        """The encoding of one text, a batch of one."""
+
+    def _unconditional(self, negative_prompt: str, encoded: Words) -> Words:
+        """What guidance steers away from."""
+        del negative_prompt
+        return encoded
+
+    def _extras(self, num_samples: int, width: int, height: int, words: Words) -> Words:
+        """What else the network is told, sample by sample: sizes, positions."""
+        del num_samples, width, height, words
+        return {}
+
+    # The network
+
+    def velocity(
+        self,
+        latents: flow.Latents,
+        t: flow.Time,
+        conditioning: Conditioning,
+        guidance_scale: float = 1.0,
+        *,
+        detach_unconditional: bool = False,
+    ) -> flow.Latents:
+        """The velocity eps_hat - x0_hat at RF latents of time t, after guidance; float32.
+
+        Guidance is v = v_uncond + guidance_scale (v_cond - v_uncond) on what the network predicts, both
+        halves in one batch; at scale 1 only the conditional half is computed.
+
+        Args:
+            t: of all samples, or one per sample.
+            detach_unconditional: the unconditional half is computed apart and gets no gradient.
+        """
+        if guidance_scale <= 1:
+            prediction = self._predict(latents, t, conditioning.positive)
+        elif detach_unconditional:
+            with torch.no_grad():
+                unconditional = self._predict(latents, t, conditioning.unconditional())
+            conditional = self._predict(latents, t, conditioning.positive)
+            prediction = unconditional + guidance_scale * (conditional - unconditional)
+        else:
+            twice = torch.cat([t, t]) if isinstance(t, Tensor) else t
+            both = self._predict(torch.cat([latents, latents]), twice, conditioning.guided())
+            unconditional, conditional = both.chunk(2)
+            prediction = unconditional + guidance_scale * (conditional - unconditional)
+        return self._velocity(prediction, latents.float(), t)
+
+    @abstractmethod
+    def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:
+        """What the network says, float32, whatever it predicts."""
+
+    @abstractmethod
+    def _velocity(self, prediction: Tensor, latents: Tensor, t: flow.Time) -> Tensor:
+        """The velocity from what the network predicted at these RF latents."""
+
+    def model_time(self, t: flow.Time) -> Tensor:
+        """The timestep that the network is given at RF time t, float32, of all samples or one per sample."""
+        return torch.as_tensor(self.schedule.timestep(t), dtype=torch.float32, device=self.device)
+
+    # Pixels
+
+    @torch.no_grad()
+    def decode(self, latents: flow.Latents) -> Float[Tensor, "sample 3 height width"]:
+        """Images in [0, 1], float32, of clean latents (time 0, where RF and VP coordinates agree)."""
+        mean, std = self._latent_moments(latents)
+        unscaled = (latents * std + mean).to(self.vae.dtype)
+        images: Tensor = self.vae.decode(unscaled, return_dict=False)[0].float()
+        return (images / 2 + 0.5).clamp(0, 1)
+
+    @torch.no_grad()
+    def encode_images(
+        self, images: Float[Tensor, "sample 3 height width"], noise: flow.Latents | None = None
+    ) -> flow.Latents:
+        """Clean latents, float32, of images in [0, 1]: the posterior's mean, or a draw of it from `noise`."""
+        pixels = (images.to(self.device) * 2 - 1).to(self.vae.dtype)
+        posterior = self.vae.encode(pixels).latent_dist
+        drawn = posterior.mean if noise is None else posterior.mean + posterior.std * noise.to(posterior.mean)
+        mean, std = self._latent_moments(drawn)
+        latents: Tensor = (drawn.float() - mean) / std
+        return latents
+
+    def _latent_moments(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, std) of the VAE's raw latents; the model's have mean 0 and std 1."""
+        config = self.vae.config
+        scale = torch.tensor(1 / config.scaling_factor, device=like.device)
+        shift = torch.tensor(getattr(config, "shift_factor", None) or 0.0, device=like.device)
+        means, stds = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+        if means is None or stds is None:
+            return shift, scale
+        mean, std = (torch.tensor(values, device=like.device).view(1, -1, 1, 1) for values in (means, stds))
+        return mean, std * scale
+
+    # Adapters
+
+    def attach_lora(self, config: LoraConfig, seed: int = 0) -> None:
+        """Adds a fresh adapter that changes nothing yet and is all that learns; `seed` fixes its start."""
+        if self.lora_config is not None:
+            raise ValueError("this policy has an adapter already: load the policy again to attach another")
+        lora.attach(self.network, config, seed)
+        self.network.to(memory_format=torch.channels_last)
+        self._layers, self._live = lora.layers(self.network), lora.parameters(self.network)
+        self.lora_config = config
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Name (`<module>.lora_A.weight`) to parameter, in the network's order; float32."""
+        return self._live
+
+    def load_adapter(self, checkpoint: Path, which: str = "ema") -> None:
+        """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed; replaces an
+        earlier one.
+        """
+        if self.lora_config is not None:
+            raise ValueError(
+                "a policy that is being tuned cannot load a second adapter: load the policy again"
+            )
+        config, tensors = lora.load(checkpoint, which)
+        self.unload_adapter()
+        self._merged = lora.merge(self.network, config, tensors)
+
+    def unload_adapter(self) -> None:
+        """Back to the base, bit for bit."""
+        lora.unmerge(self.network, self._merged)
+        self._merged = {}
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Inside, the adapter is off: the policy that KL is measured against."""
+        with lora.disabled(self._layers, self._live):
+            yield
+
+    @contextmanager
+    def weights(self, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, the adapter holds `tensors` (the EMA, to evaluate it); afterwards what it held before, bit
+        for bit.
+        """
+        with lora.swapped(self._live, tensors):
+            yield
