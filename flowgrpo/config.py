@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
+
+from flowgrpo.choices import Algorithm, Config, FlowGRPO
 
 MAX_PROMPT_LENGTH = 2_000
 """Characters; a longer prompt would be cut silently by every text encoder."""
@@ -17,12 +19,6 @@ MAX_SEED = 2**32 - 1
 """Seeds are unsigned 32-bit, as in A1111 and ComfyUI."""
 
 Prompt = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_PROMPT_LENGTH)]
-
-
-class Config(BaseModel):
-    """What every configuration has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class SamplingConfig(Config):
@@ -51,14 +47,26 @@ class RolloutConfig(Config):
     """Denoising steps of a rollout."""
     guidance_scale: float = Field(1.0, ge=1, le=30)
     """Guidance in rollout and update alike; 1 trains the policy to do without it."""
-    kernel: Literal["exact"] = "exact"
-    """Transition kernel of the stochastic steps."""
-    noise_level: float = Field(1.4142135623730951, gt=0, le=4)
-    """a of Flow-GRPO's g = a sqrt(t / (1 - t)); sqrt(2) is the memoryless choice (DDIM eta 1)."""
-    window: Literal["early_random"] = "early_random"
-    """Which steps are stochastic and trained: `window_size` in a row, from a random one in the first half."""
+    kernel: Literal["exact", "cps", "ddim", "flow_sde", "dance_sde"] = "exact"
+    """Transition kernel of the stochastic steps (docs/algorithm.md, section 2)."""
+    noise_level: float = Field(1.4142135623730951, ge=0, le=4)
+    """How much noise a stochastic step renews: a of Flow-GRPO's g = a sqrt(t / (1 - t)) for exact and
+    flow_sde, eta for cps, ddim and dance_sde; sqrt(2) with exact is the memoryless choice (DDIM eta 1).
+    """
+    window: Literal["early_random", "progressive", "all", "random"] = "early_random"
+    """Which steps are stochastic: `window_size` in a row from a random one in the first half, or from a
+    random one anywhere, or from one that moves on as the run goes (MixGRPO), or all but the last.
+    """
     window_size: int = Field(3, ge=1, le=150)
-    """Stochastic, trained steps per sample."""
+    """Stochastic steps per sample; unused by the window `all`."""
+    window_every: int = Field(25, ge=1, le=10_000)
+    """Rollouts after which the progressive window moves on by one step."""
+    trained_share: float = Field(1.0, gt=0, le=1)
+    """Share of the stochastic steps that the update trains, drawn anew for each group (DanceGRPO: 0.6)."""
+    solver: Literal["euler", "dpmpp_2m"] = "euler"
+    """The deterministic steps: Euler (DDIM eta 0), or the second-order multistep DPM-Solver++."""
+    same_start: bool = False
+    """True starts all samples of a group from one noise (DanceGRPO); only the window tells them apart."""
     width: int = Field(64, ge=16, le=2048)
     """Pixels."""
     height: int = Field(64, ge=16, le=2048)
@@ -66,12 +74,38 @@ class RolloutConfig(Config):
 
     @model_validator(mode="after")
     def _window_fits(self) -> RolloutConfig:
-        if self.window_size > self.num_steps - 1:
+        if self.window != "all" and self.window_size > self.num_steps - 1:
             raise ValueError(
                 f"window_size must be at most num_steps - 1 (the last step is never stochastic), "
                 f"got {self.window_size} with {self.num_steps} steps"
             )
         return self
+
+    @model_validator(mode="after")
+    def _noise_fits(self) -> RolloutConfig:
+        if self.kernel in ("cps", "ddim") and self.noise_level > 1:
+            raise ValueError(
+                f"noise_level is eta for the kernel {self.kernel} and at most 1, got {self.noise_level}"
+            )
+        return self
+
+
+class AdvantageConfig(Config):
+    """How the rewards of a group become advantages (docs/algorithm.md, section 4)."""
+
+    combine: Literal["normalised", "raw_sum"] = "normalised"
+    """Normalise each reward inside its group, then weigh; or weigh raw rewards and normalise their sum."""
+    std: Literal["calibrated", "pooled", "group", "global", "running"] = "calibrated"
+    """What a reward is divided by: its group's std with a floor from groups of the base; the root mean square
+    of the groups' stds; the group's own; that of all rewards of the rollout; a running one of the prompt
+    (DDPO, which also subtracts the prompt's running mean).
+    """
+    buffer_size: int = Field(32, ge=2, le=4096)
+    """Rewards that the running statistics of a prompt remember."""
+    min_count: int = Field(16, ge=2, le=4096)
+    """Rewards of a prompt below which the running statistics are those of the rollout."""
+    diversity: bool = True
+    """Praise what is unlike its group more (rewards.md 7.2)."""
 
 
 class LoraConfig(Config):
@@ -109,6 +143,14 @@ class UpdateConfig(Config):
     """Decay per update of the averaged adapter, which evaluates and ships."""
     advantage_clip: float = Field(5.0, gt=0, le=100)
     """Advantages are clipped to this many standard units."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """AdamW, or bitsandbytes' with moments in 8 bits where a GPU and the library are there."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third slower, several times less memory."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the base's weights and activations; the adapter is float32 always. Auto: float32 on a CPU, bfloat16
+    on a GPU that has it, else float16.
+    """
 
 
 class RunConfig(Config):
@@ -118,8 +160,10 @@ class RunConfig(Config):
     """Training prompts; drawn without replacement, reshuffled by (seed, epoch)."""
     held_out_prompts: tuple[Prompt, ...] = ()
     """Never trained on; the sample grid shows the first of them, or of `prompts` when there are none."""
-    reward_weights: dict[str, float]
-    """Reward name to weight; at least one is not zero."""
+    reward_weights: dict[str, float] = Field(default_factory=dict)
+    """Reward name to weight; at least one is not zero, except for SFT, which needs no reward."""
+    algorithm: Algorithm = FlowGRPO()
+    """What is done with the rewarded images."""
     num_updates: int = Field(60, ge=1, le=100_000)
     """Optimiser updates of the run."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -131,17 +175,24 @@ class RunConfig(Config):
     samples: int = Field(8, ge=0, le=64)
     """Images of a sample grid, at fixed prompts and seeds."""
     rollout: RolloutConfig = RolloutConfig()
+    advantages: AdvantageConfig = AdvantageConfig()
     update: UpdateConfig = UpdateConfig()
-    lora: LoraConfig = LoraConfig()
+    lora: LoraConfig | None = LoraConfig()
+    """The adapter; null trains all weights of the network (SFT only)."""
 
-    @field_validator("reward_weights")
-    @classmethod
-    def _some_weight(cls, weights: dict[str, float]) -> dict[str, float]:
-        if not any(weights.values()):
+    @model_validator(mode="after")
+    def _fits_the_algorithm(self) -> RunConfig:
+        is_sft = self.algorithm.name == "sft"
+        if not is_sft and not any(self.reward_weights.values()):
             raise ValueError(
                 "all reward weights are zero, so there is nothing to learn: give at least one a weight"
             )
-        return weights
+        if self.lora is None and not is_sft:
+            raise ValueError(
+                f"{self.algorithm.name} needs an adapter, whose absence is its reference: "
+                "give lora its fields, or choose sft"
+            )
+        return self
 
 
 DEFAULT_WEIGHTS: dict[str, float] = {"verifier": 0.5, "clip": 0.3, "quality": 0.2}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,16 @@ MIN_TRAINED_STD = 1e-4
 """Below this a transition carries no usable log_prob: 1 / std^2 exceeds what float32 resolves. Never clamped,
 refused.
 """
+
+
+KernelName = Literal["exact", "cps", "ddim", "flow_sde", "dance_sde"]
+Form = Literal["marginal", "euler_maruyama"]
+"""How a mean follows from x0_hat, eps_hat and std."""
+
+
+def form_of(kernel: KernelName) -> Form:
+    """Which of the two means a kernel has."""
+    return "euler_maruyama" if kernel in ("flow_sde", "dance_sde") else "marginal"
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,30 @@ def exact_std(t: float, s: float, noise_level: float) -> float:
     return s * math.sqrt(1 - rho**2)
 
 
+def kernel_std(kernel: KernelName, t: float, s: float, noise_level: float, t_next: float) -> float:
+    """Std of a kernel's step from t to s; sources in docs/algorithm.md, section 2.
+
+    t_next: the grid's second time, which flow_sde takes for t = 1, where its g is infinite.
+    """
+    if kernel == "exact":
+        return exact_std(t, s, noise_level)
+    if kernel == "cps":
+        return s * math.sin(noise_level * math.pi / 2)
+    if kernel == "ddim":
+        ratio = 0.0 if t == 1 else (s / (1 - s)) * ((1 - t) / t)
+        return noise_level * s * math.sqrt(1 - ratio**2)
+    if kernel == "flow_sde":
+        return noise_level * math.sqrt(t / (1 - (t_next if t == 1 else t))) * math.sqrt(t - s)
+    return noise_level * math.sqrt(t - s)
+
+
+def gradient_scale(t: float, s: float, std: float, form: Form = "marginal") -> float:
+    """kappa = |d mean / d v| / std: how strongly a step's log_prob pulls at the velocity."""
+    if form == "euler_maruyama":
+        return abs((t - s) + std**2 * (1 - t) / (2 * t)) / std
+    return abs((1 - t) * math.sqrt(s**2 - std**2) - t * (1 - s)) / std
+
+
 def gaussian_log_prob(value: Latents, mean: Latents, std: float) -> Float[Tensor, " sample"]:
     """Mean over latent elements of log N(value; mean, std^2), in nats, one number per sample, float32."""
     squared = ((value.float() - mean) ** 2).flatten(1).mean(1)
@@ -72,6 +107,7 @@ def transition(
     s: float,
     std: float = 0.0,
     *,
+    form: Form = "marginal",
     noise: Latents | None = None,
     next_latents: Latents | None = None,
 ) -> Transition:
@@ -81,9 +117,7 @@ def transition(
     they are scored, so that replaying the stored tensor gives the same log_prob. A deterministic step (std 0)
     needs neither.
     """
-    latents_32, velocity_32 = latents.float(), velocity.float()
-    mean = (1 - s) * x0_hat(latents_32, velocity_32, t)
-    mean = mean + math.sqrt(s**2 - std**2) * eps_hat(latents_32, velocity_32, t)
+    mean = _mean(latents.float(), velocity.float(), t, s, std, form)
     if std == 0:
         return Transition(mean.to(latents.dtype), mean, 0.0, None)
     if std < MIN_TRAINED_STD:
@@ -98,3 +132,10 @@ def transition(
         assert noise is not None
         next_latents = torch.add(mean, noise, alpha=std).to(latents.dtype)
     return Transition(next_latents.detach(), mean, std, gaussian_log_prob(next_latents.detach(), mean, std))
+
+
+def _mean(latents: Latents, velocity: Latents, t: float, s: float, std: float, form: Form) -> Latents:
+    eps = eps_hat(latents, velocity, t)
+    if form == "euler_maruyama":
+        return latents - (t - s) * velocity - std**2 / (2 * t) * eps
+    return (1 - s) * x0_hat(latents, velocity, t) + math.sqrt(s**2 - std**2) * eps

@@ -36,6 +36,7 @@ class StoredTransition:
     next_latents: Latents
     """RF latents at time s in the storage dtype."""
     log_prob: Float[Tensor, " sample"]
+    form: kernels.Form = "marginal"
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,9 @@ def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
     broken = ~(latents.flatten(1).isfinite().all(1) & next_latents.flatten(1).isfinite().all(1))
     for tensor in (latents, next_latents, log_prob):
         tensor[broken] = 0
-    return StoredTransition(first.step, first.t, first.s, first.std, latents, next_latents, log_prob)
+    return StoredTransition(
+        first.step, first.t, first.s, first.std, latents, next_latents, log_prob, first.form
+    )
 
 
 def micro_batches(num_samples: int, size: int) -> list[slice]:
@@ -252,15 +255,27 @@ def replay(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: sli
     return rescore(stored, rows, replay_velocity(policy, rollout, stored, rows))
 
 
-def replay_velocity(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: slice) -> Latents:
+def replay_velocity(
+    policy: Policy,
+    rollout: Rollout,
+    stored: StoredTransition,
+    rows: slice,
+    *,
+    detach_unconditional: bool = False,
+) -> Latents:
     """The policy's velocity at the latents that the rollout saw."""
     return policy.velocity(
-        stored.latents[rows], stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale
+        stored.latents[rows],
+        stored.t,
+        rollout.conditioning.rows(rows),
+        rollout.guidance_scale,
+        detach_unconditional=detach_unconditional,
     )
 
 
 def rescore(stored: StoredTransition, rows: slice, velocity: Latents) -> kernels.Transition:
     """The stored transition under another velocity: same latents, same times, same kernel."""
     return kernels.transition(
-        stored.latents[rows], velocity, stored.t, stored.s, stored.std, next_latents=stored.next_latents[rows]
-    )
+        stored.latents[rows], velocity, stored.t, stored.s, stored.std,
+        form=stored.form, next_latents=stored.next_latents[rows],
+    )  # fmt: skip

@@ -50,6 +50,7 @@ def preset_form(name: str) -> RunForm:
     if name not in PRESETS:
         raise Refused(f"The presets are {', '.join(PRESETS)}; choose one of them.")
     config = PRESETS[name](("portrait",))
+    assert config.lora is not None
     return RunForm(
         weights=config.reward_weights,
         num_updates=config.num_updates,
@@ -277,6 +278,6 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
         ("trained steps", f"{rollout.window_size} of {rollout.num_steps}, drawn from the first half"),
         ("learning rate", f"{read.update.learning_rate:g}"),
         ("KL weight", f"{read.update.kl_weight:g}"),
-        ("LoRA", f"rank {read.lora.rank}"),
+        ("learns", f"LoRA of rank {read.lora.rank}" if read.lora else "all weights"),
         ("seed", str(read.seed)),
     ]

@@ -90,6 +90,7 @@ class Trainer:
         self._beat("loading")
         self.parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
         self.policy = load_policy(checkpoints.base_of(db, self.parent).source, device=device)
+        assert config.lora is not None
         self.policy.attach_lora(config.lora, seed=config.seed)
         self.learner = Learner(self.policy, config.update)
         _start_from(db, self.learner, self.parent, config)
@@ -346,6 +347,7 @@ def _start_from(db: Database, learner: Learner, parent: Checkpoint, config: RunC
     if parent.path is None:
         return
     theirs, tensors = lora.load(checked_folder(db, parent), "ema")
+    assert config.lora is not None
     if theirs != config.lora:
         raise ValueError(
             f"{parent.name} has an adapter of rank {theirs.rank} and this run one of rank {config.lora.rank} "
