@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmarks.common import Line, publish
 from flowgrpo.advantages import calibrate, combine
 from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
+from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout, rollout_settings, sample_group
@@ -29,7 +30,7 @@ from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.seeds import group_seeds
 from flowgrpo.starter.dataset import plan
 from flowgrpo.starter.portraits import caption
-from flowgrpo.update import Learner, UpdateMetrics, update
+from flowgrpo.update import UpdateMetrics, update
 
 GROUP_SIZE, NUM_STEPS, GUIDANCE, SIDE = 8, 16, 3.0, 64
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowgrpo import lora, manifest
+from flowgrpo.learner import Learner
 from flowgrpo.manifest import DamagedCheckpointError, newest_valid, remove_leftovers, verify
-from flowgrpo.update import Learner
 
 __all__ = [
     "DamagedCheckpointError", "load_checkpoint", "newest_valid",
@@ -55,9 +55,13 @@ def save_checkpoint(
             return manifest.sha256_of(folder / manifest.MANIFEST)
         except DamagedCheckpointError:
             pass  # written again below
-    adapters: dict[str, dict[str, Tensor]] = {"raw": dict(learner.parameters), "ema": learner.ema}
+    adapters: dict[str, dict[str, Tensor]] = {
+        "raw": dict(learner.parameters), "ema": learner.ema, **learner.copies
+    }  # fmt: skip
     optimizer = learner.optimizer_tensors()
-    _refuse_non_finite({**adapters["raw"], **{f"ema of {k}": v for k, v in learner.ema.items()}, **optimizer})
+    for which, tensors in adapters.items():
+        _refuse_non_finite({f"{which} {name}": tensor for name, tensor in tensors.items()})
+    _refuse_non_finite(optimizer)
     assert learner.policy.lora_config is not None
     facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
     with manifest.committing(folder, facts) as temporary:
@@ -66,8 +70,7 @@ def save_checkpoint(
             {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
             temporary / OPTIMIZER_FILE,
         )
-        state = {"update": learner.update, "skipped": learner.skipped}
-        document = {"progress": dict(progress), "learner": state, "made_by": _made_by(learner)}
+        document = {"progress": dict(progress), "learner": learner.state(), "made_by": _made_by(learner)}
         (temporary / PROGRESS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False))
     return manifest.sha256_of(folder / manifest.MANIFEST)
 
@@ -84,10 +87,10 @@ def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
         raise ValueError(f"checkpoint {folder.name} has {config}, the run has {learner.policy.lora_config}")
     document = json.loads((folder / PROGRESS_FILE).read_text())
     lora.copy_into(learner.parameters, raw)
-    lora.copy_into(learner.ema, lora.load(folder, "ema")[1])
+    for which, weights in (("ema", learner.ema), *learner.copies.items()):
+        lora.copy_into(weights, lora.load(folder, which)[1])
     learner.load_optimizer_tensors(load_file(folder / OPTIMIZER_FILE))
-    learner.update = document["learner"]["update"]
-    learner.skipped = document["learner"]["skipped"]
+    learner.load_state(document["learner"])
     progress: dict[str, Any] = document["progress"]
     return progress
 

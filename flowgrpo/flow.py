@@ -14,8 +14,10 @@ docs/algorithm.md, section 1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Literal, Protocol, cast, overload
 
 import numpy as np
@@ -24,8 +26,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-Prediction = Literal["epsilon", "v_prediction", "sample"]
-"""What a VP network was trained to give: eps, alpha eps - sigma x0, or x0."""
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow"]
+"""What a network was trained to give: eps, alpha eps - sigma x0 or x0 (VP), or the velocity itself (RF)."""
 Spacing = Literal["trailing", "leading", "linspace"]
 """How `num_steps` timesteps are picked from the training ones (arXiv 2305.08891, table 2)."""
 
@@ -49,6 +51,10 @@ class Schedule(Protocol):
 
     def timestep(self, t: Time) -> Time:
         """The number that the network is given at RF time t."""
+        ...
+
+    def training_time(self, share: float) -> float:
+        """The RF time at this quantile, 0 to 1, of the times that such a model is trained at."""
         ...
 
 
@@ -99,7 +105,9 @@ def eps_hat(latents: Latents, velocity: Latents, t: Time) -> Latents:
 
 
 def velocity_from(prediction: Latents, latents: Latents, t: Time, kind: Prediction) -> Latents:
-    """The velocity eps_hat - x0_hat from what a VP network predicted at RF latents of time 0 < t < 1."""
+    """The velocity eps_hat - x0_hat from a network's prediction at RF latents of time t; 0 < t < 1 for VP."""
+    if kind == "flow":
+        return prediction
     if kind == "epsilon":
         return (prediction - latents) / level(1 - t, latents)
     if kind == "sample":
@@ -110,7 +118,9 @@ def velocity_from(prediction: Latents, latents: Latents, t: Time, kind: Predicti
 
 
 def prediction_from(velocity: Latents, latents: Latents, t: Time, kind: Prediction) -> Latents:
-    """The inverse of `velocity_from`: what a VP network must say for this velocity."""
+    """The inverse of `velocity_from`: what a network must say for this velocity."""
+    if kind == "flow":
+        return velocity
     x0, eps = x0_hat(latents, velocity, t), eps_hat(latents, velocity, t)
     if kind == "epsilon":
         return eps
@@ -118,6 +128,11 @@ def prediction_from(velocity: Latents, latents: Latents, t: Time, kind: Predicti
         return x0
     alpha, sigma = (level(x, latents) for x in vp_alpha_sigma(t))
     return alpha * eps - sigma * x0
+
+
+def prediction_scale(t: float, kind: Prediction) -> float:
+    """|d prediction / d velocity| at fixed latents: what an error of the velocity is to the network."""
+    return {"flow": 1.0, "epsilon": 1 - t, "sample": t, "v_prediction": 1 / vp_scale(t)}[kind]
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,10 @@ class VPSchedule:
         # there.
         return like(np.round(timesteps, 6), t)
 
+    def training_time(self, share: float) -> float:
+        """Training timesteps are equally likely."""
+        return self.time(min(int(share * len(self.noise_ratios)), len(self.noise_ratios) - 1))
+
     def grid(self, num_steps: int) -> tuple[float, ...]:
         """`num_steps + 1` decreasing RF times; the last is 0, the first for SD's betas 0.936, not 1."""
         return (*(self.time(timestep) for timestep in self.timesteps(num_steps)), 0.0)
@@ -209,6 +228,10 @@ class RFSchedule:
     def start_scale(self, t: float) -> float:
         """A flow starts at t = 1, from N(0, I)."""
         return t
+
+    def training_time(self, share: float) -> float:
+        """The logistic function of a unit Gaussian (SD3, arXiv 2403.03206, section 3.1), off its ends."""
+        return 1 / (1 + math.exp(-NormalDist().inv_cdf(min(max(share, 1e-3), 1 - 1e-3))))
 
     def timestep(self, t: Time) -> Time:
         """1000 t."""

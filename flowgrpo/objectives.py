@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowgrpo.flow import Latents
+from flowgrpo.flow import Latents, x0_hat
 
 PerSample = Float[Tensor, " sample"]
 
@@ -35,6 +37,13 @@ def clip_range(clip_nats: float, num_elements: int) -> float:
     return clip_nats / num_elements
 
 
+def clipped(ratio: PerSample, advantages: PerSample, clip_range: float) -> PolicyLoss:
+    """The clipped surrogate -min(ratio A, clip(ratio) A) (PPO, arXiv 1707.06347, eq. 7; Flow-GRPO, eq. 4)."""
+    free = ratio * advantages
+    held = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
+    return PolicyLoss(-free.minimum(held), ratio, held < free)
+
+
 def grpo_loss(
     log_prob: PerSample, old_log_prob: PerSample, advantages: PerSample, clip_range: float
 ) -> PolicyLoss:
@@ -42,10 +51,17 @@ def grpo_loss(
 
     At ratio 1 its gradient is -A grad log_prob.
     """
-    ratio = (log_prob - old_log_prob).exp()
-    free = ratio * advantages
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
-    return PolicyLoss(-free.minimum(clipped), ratio, clipped < free)
+    return clipped((log_prob - old_log_prob).exp(), advantages, clip_range)
+
+
+def guard_ratio(next_latents: Latents, mean: Latents, old_mean: Latents, std: float) -> PerSample:
+    """GRPO-Guard's ratio exp(mean(e * delta)), e = (x_s - old_mean) / std, delta = mean - old_mean.
+
+    It is exp(std (log ratio + mean(delta^2) / (2 std^2))) (arXiv 2510.22319): the bias that pulls every ratio
+    below 1 is gone, and the scale is the same at every step.
+    """
+    e = (next_latents.float() - old_mean) / std
+    return (e * (mean - old_mean)).flatten(1).mean(1).exp()
 
 
 def velocity_kl(velocity: Latents, reference_velocity: Latents) -> PerSample:
@@ -75,3 +91,53 @@ def sft_loss(prediction: Latents, target: Latents, weight: PerSample) -> PerSamp
         weight: of each sample's timestep, see `sft_weight`.
     """
     return weight * ((prediction - target) ** 2).flatten(1).mean(1)
+
+
+def nft_loss(
+    latents: Latents,
+    x0: Latents,
+    velocity: Latents,
+    old_velocity: Latents,
+    t: float,
+    share: PerSample,
+    beta: float,
+    *,
+    adaptive: bool = True,
+) -> PerSample:
+    """DiffusionNFT's contrast of an implicit better and worse policy (arXiv 2509.16117, section 3).
+
+        v+ = (1 - beta) v_old + beta v        v- = (1 + beta) v_old - beta v
+        loss = (share |x0+ - x0|^2 + (1 - share) |x0- - x0|^2) / beta
+
+    Args:
+        share: r in [0, 1], how much of the image is to be taken as better.
+        adaptive: divides each square by its own mean absolute error, without gradient.
+    """
+    total = torch.zeros_like(share)
+    for side, part in ((1.0, share), (-1.0, 1 - share)):
+        implicit = old_velocity + side * beta * (velocity - old_velocity)
+        error = (x0_hat(latents, implicit, t) - x0).flatten(1)
+        size = error.detach().double().abs().mean(1).clamp(min=1e-5).float() if adaptive else 1.0
+        total = total + part * (error**2).mean(1) / size
+    return total / beta
+
+
+def matching_likelihood(velocity: Latents, target: Latents, t: float, power: float) -> PerSample:
+    """AWM's log-likelihood surrogate -(t / p) (l^p - 0^p), l = mean (v - target)^2 (arXiv 2509.25050).
+
+    In float64: p below 1 has a steep start.
+    """
+    error = (velocity.double() - target.double()).square().flatten(1).mean(1)
+    likelihood: Tensor = ((error + 1e-10) ** power - 1e-10**power) * (-t / power)
+    return likelihood
+
+
+def dpo_loss(better: PerSample, worse: PerSample, beta: float) -> tuple[PerSample, Bool[Tensor, " sample"]]:
+    """(-log sigmoid(-(beta / 2) (better - worse)), whether the pair is told right already).
+
+    Args:
+        better, worse: error of the policy minus that of the reference on each image of the pair; of -1 / 2
+            the constant of arXiv 2311.12908, eq. 14, with its T folded into beta.
+    """
+    inside = -(beta / 2) * (better - worse)
+    return -F.logsigmoid(inside), inside > 0

@@ -30,8 +30,10 @@ def paired(
         )
 
     ours, theirs = (x.float() / 255 for x in (images, references))
+    ssim = structural_similarity_index_measure(ours, theirs, data_range=1.0, reduction="none")
+    assert isinstance(ssim, Tensor)
     return {
         "distance": distance(images, references, device),
-        "ssim": structural_similarity_index_measure(ours, theirs, data_range=1.0, reduction="none"),
+        "ssim": ssim,
         "psnr": peak_signal_noise_ratio(ours, theirs, data_range=1.0, reduction="none", dim=(1, 2, 3)),
     }

@@ -8,7 +8,7 @@ noise follows from counters.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Required, TypedDict, Unpack
 
@@ -53,6 +53,8 @@ class Rollout:
     conditioning: Conditioning
     guidance_scale: float
     micro_batch_size: int
+    times: tuple[float, ...] = ()
+    """The sampler's grid, from noise to 0."""
 
     @property
     def images_uint8(self) -> UInt8[Tensor, "sample 3 height width"]:
@@ -170,6 +172,7 @@ def denoise(
         conditioning=conditioning,
         guidance_scale=sampler.guidance_scale,
         micro_batch_size=sampler.micro_batch_size,
+        times=policy.grid(sampler.num_steps, sampler.width, sampler.height),
     )
     yield Progress(total, total, rollout)
 
@@ -250,32 +253,19 @@ def rollout_settings(
     )
 
 
-def replay(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: slice) -> kernels.Transition:
-    """Some rows of a stored transition again, through the policy as it is now."""
-    return rescore(stored, rows, replay_velocity(policy, rollout, stored, rows))
-
-
-def replay_velocity(
-    policy: Policy,
-    rollout: Rollout,
-    stored: StoredTransition,
-    rows: slice,
-    *,
-    detach_unconditional: bool = False,
-) -> Latents:
-    """The policy's velocity at the latents that the rollout saw."""
-    return policy.velocity(
-        stored.latents[rows],
-        stored.t,
-        rollout.conditioning.rows(rows),
-        rollout.guidance_scale,
-        detach_unconditional=detach_unconditional,
+def rows_of(stored: StoredTransition, rows: slice) -> StoredTransition:
+    """Some rows of a stored transition."""
+    return replace(
+        stored,
+        latents=stored.latents[rows],
+        next_latents=stored.next_latents[rows],
+        log_prob=stored.log_prob[rows],
     )
 
 
-def rescore(stored: StoredTransition, rows: slice, velocity: Latents) -> kernels.Transition:
+def rescore(stored: StoredTransition, velocity: Latents) -> kernels.Transition:
     """The stored transition under another velocity: same latents, same times, same kernel."""
     return kernels.transition(
-        stored.latents[rows], velocity, stored.t, stored.s, stored.std,
-        form=stored.form, next_latents=stored.next_latents[rows],
+        stored.latents, velocity, stored.t, stored.s, stored.std,
+        form=stored.form, next_latents=stored.next_latents,
     )  # fmt: skip

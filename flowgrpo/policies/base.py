@@ -37,7 +37,7 @@ class Conditioning:
     positive: Words
     negative: Words | None = None
 
-    def rows(self, rows: slice) -> Conditioning:
+    def rows(self, rows: slice | Tensor) -> Conditioning:
         """The conditioning of some of the samples."""
         negative = self.negative and {name: tensor[rows] for name, tensor in self.negative.items()}
         return Conditioning({name: tensor[rows] for name, tensor in self.positive.items()}, negative)
@@ -68,6 +68,8 @@ class Policy(ABC):
     family: str
     """As stored with a base: sd15, sdxl, sd3, flux."""
     schedule: flow.Schedule
+    prediction: flow.Prediction = "flow"
+    """What the network was trained to give."""
 
     def __init__(
         self,
@@ -219,15 +221,11 @@ class Policy(ABC):
             both = self._predict(torch.cat([latents, latents]), twice, conditioning.guided())
             unconditional, conditional = both.chunk(2)
             prediction = unconditional + guidance_scale * (conditional - unconditional)
-        return self._velocity(prediction, latents.float(), t)
+        return flow.velocity_from(prediction, latents.float(), t, self.prediction)
 
     @abstractmethod
     def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:
         """What the network says, float32, whatever it predicts."""
-
-    @abstractmethod
-    def _velocity(self, prediction: Tensor, latents: Tensor, t: flow.Time) -> Tensor:
-        """The velocity from what the network predicted at these RF latents."""
 
     def model_time(self, t: flow.Time) -> Tensor:
         """The timestep that the network is given at RF time t, float32, of all samples or one per sample."""

@@ -65,6 +65,3 @@ class UNetPolicy(Policy):
             return_dict=False,
         )[0]
         return cast(Tensor, prediction).float()
-
-    def _velocity(self, prediction: Tensor, latents: Tensor, t: flow.Time) -> Tensor:
-        return flow.velocity_from(prediction, latents, t, self.prediction)

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from flowgrpo.checkpoint import load_checkpoint, newest_valid, remove_leftovers, save_checkpoint
+from flowgrpo.learner import Learner
 from flowgrpo.manifest import MANIFEST, sha256_of
 from flowgrpo.runs import exits, layout
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.patience import attempt_write, insist
-from flowgrpo.update import Learner
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.models import Run

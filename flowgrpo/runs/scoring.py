@@ -77,12 +77,11 @@ def reward_metrics(rewards: Mapping[str, Tensor], weights: Mapping[str, float]) 
 
 def update_metrics(metrics: UpdateMetrics) -> dict[str, float]:
     """The optimiser step's numbers under the names of the page."""
-    return {
-        "policy/loss": metrics.policy_loss,
+    named = {"ratio": "policy/ratio_mean", "ratio_error": "policy/ratio_max_deviation"}
+    reported = {named.get(k, f"policy/{k}"): v for k, v in (metrics.means | metrics.peaks).items()}
+    return reported | {
+        "policy/loss": metrics.loss,
         "policy/kl": metrics.kl,
-        "policy/ratio_mean": metrics.ratio_mean,
-        "policy/ratio_max_deviation": metrics.ratio_error,
-        "policy/clip_fraction": metrics.clip_fraction,
         "policy/grad_norm": metrics.grad_norm,
         "policy/skipped": float(metrics.is_skipped),
         "groups/samples": float(metrics.num_samples),

@@ -14,6 +14,7 @@ import torch
 from flowgrpo import lora
 from flowgrpo.advantages import calibrate, combine
 from flowgrpo.config import RunConfig
+from flowgrpo.learner import Learner
 from flowgrpo.policies import load_policy
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress, Rollout, denoise, rollout_settings
@@ -29,7 +30,7 @@ from flowgrpo.runs.scoring import DIVERSITY, Columns, measured, reward_metrics, 
 from flowgrpo.runs.shelf import checked_folder
 from flowgrpo.runs.watch import Watch
 from flowgrpo.seeds import group_seeds
-from flowgrpo.update import Learner, UpdateMetrics, update
+from flowgrpo.update import UpdateMetrics, update
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.errors import UNAVAILABLE
@@ -92,7 +93,7 @@ class Trainer:
         self.policy = load_policy(checkpoints.base_of(db, self.parent).source, device=device)
         assert config.lora is not None
         self.policy.attach_lora(config.lora, seed=config.seed)
-        self.learner = Learner(self.policy, config.update)
+        self.learner = Learner(self.policy, config.update, config.algorithm)
         _start_from(db, self.learner, self.parent, config)
         self.stack = load_stack(dict.fromkeys([*_weighted(config), DIVERSITY]), weights, str(device))
         for name in _weighted(config):
@@ -194,7 +195,8 @@ class Trainer:
         started = time.perf_counter()
         number = self.position.rollout + 1
         with self.turns.turn():
-            rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "sampling")
+            with self.learner.behaviour():
+                rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "sampling")
             sampled = time.perf_counter()
             self._beat("scoring", now=True)
             columns = score(self.stack, rollouts)

@@ -22,8 +22,9 @@ from flowgrpo.checkpoint import (
     verify,
 )
 from flowgrpo.config import LoraConfig, UpdateConfig
+from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
-from flowgrpo.update import Learner, update
+from flowgrpo.update import update
 from tests.flowgrpo.conftest import a_group, same, state_of
 
 ROOT = Path(__file__).parents[2]

@@ -9,10 +9,11 @@ import torch
 
 from flowgrpo.advantages import calibrate, combine
 from flowgrpo.config import LoraConfig, RolloutConfig, UpdateConfig
+from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rollout import Rollout, SampleSettings, rollout_settings, sample_group
 from flowgrpo.seeds import group_seeds
-from flowgrpo.update import Learner, update
+from flowgrpo.update import update
 from tests.tiny import tiny_sdxl
 
 UPDATES = 24

@@ -5,9 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from flowgrpo import kernels
 from flowgrpo.config import LoraConfig, RolloutConfig
 from flowgrpo.policies import Policy, load_policy
-from flowgrpo.rollout import denoise, replay, rollout_settings, sample_group
+from flowgrpo.rollout import (
+    Rollout,
+    StoredTransition,
+    denoise,
+    rescore,
+    rollout_settings,
+    rows_of,
+    sample_group,
+)  # fmt: skip
 from flowgrpo.seeds import group_seeds
 from tests.flowgrpo.conftest import SETTINGS, a_group
 
@@ -37,6 +46,12 @@ def test_in_half_precision_a_replay_is_the_draw_too(tiny_folder: Path, dtype: to
             log_prob = replay(policy, rollout, stored, rows).log_prob
             assert log_prob is not None
             assert torch.equal(log_prob, stored.log_prob[rows])
+
+
+def replay(policy: Policy, rollout: Rollout, stored: StoredTransition, rows: slice) -> kernels.Transition:
+    """Some rows of a stored transition again, through the policy as it is now."""
+    taken, conditioning = rows_of(stored, rows), rollout.conditioning.rows(rows)
+    return rescore(taken, policy.velocity(taken.latents, stored.t, conditioning, rollout.guidance_scale))
 
 
 def test_a_replay_sees_the_weights_as_they_are_now(tuned: Policy) -> None:

@@ -14,10 +14,11 @@ import torch
 from flowgrpo.advantages import combine
 from flowgrpo.checkpoint import load_checkpoint, newest_valid, save_checkpoint
 from flowgrpo.config import LoraConfig, RolloutConfig, UpdateConfig
+from flowgrpo.learner import Learner
 from flowgrpo.policies import load_policy
 from flowgrpo.rollout import rollout_settings, sample_group
 from flowgrpo.seeds import group_seeds
-from flowgrpo.update import Learner, update
+from flowgrpo.update import update
 
 ROLLOUT = RolloutConfig(group_size=4, groups_per_update=2, num_steps=3, window_size=1, width=16, height=16)
 

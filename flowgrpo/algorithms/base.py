@@ -1,0 +1,135 @@
+"""What an algorithm is: how rollouts are cut into pieces, and the loss of a piece.
+
+A piece is what goes through the network together. Its loss is a sum over the samples that count, so that the
+gradient of an update is the same however the rollouts are cut.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgrpo import objectives
+from flowgrpo.advantages import Advantages
+from flowgrpo.flow import Latents
+from flowgrpo.learner import Learner
+from flowgrpo.policies.base import Conditioning
+from flowgrpo.rollout import Rollout, StoredTransition
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Samples that go through the network together, all at one time.
+
+    Attributes:
+        latents: What the network sees, RF coordinates.
+        stored: The transition that is replayed, its rows taken; None for losses on final images.
+        x0, eps: What `latents` were made of, where they were noised anew.
+        weight: Of this piece's step among the trained ones.
+        memory: What the rollout's first update leaves for its later ones.
+    """
+
+    latents: Latents
+    t: float
+    conditioning: Conditioning
+    guidance_scale: float
+    advantages: Tensor
+    counted: Tensor
+    stored: StoredTransition | None = None
+    x0: Latents | None = None
+    eps: Latents | None = None
+    weight: float = 1.0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """Numbers of an update: sums over its terms, and largest values."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, values: Tensor) -> None:
+        """Adds one number per term that counts."""
+        self.sums[name] = self.sums.get(name, 0.0) + values.detach().sum().item()
+
+    def peak(self, name: str, values: Tensor) -> None:
+        """Remembers the largest number."""
+        self.peaks[name] = max(self.peaks.get(name, 0.0), values.detach().max().item())
+
+
+class Method(ABC):
+    """One algorithm at work on one learner."""
+
+    def __init__(self, learner: Learner, settings: Any) -> None:
+        self.learner, self.policy, self.settings = learner, learner.policy, settings
+
+    @abstractmethod
+    def pieces(self, rollouts: Sequence[Rollout], advantages: Advantages) -> Iterator[Piece]:
+        """The pieces that hold at least one sample that counts."""
+
+    @abstractmethod
+    def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
+        """The loss of each sample of a piece, at the policy's velocity there."""
+
+    def loss(self, piece: Piece, tally: Tally) -> Tensor:
+        """Summed loss of the samples of a piece that count, the KL to the reference included."""
+        # Before the graph is built: other weights are swapped in for these, in place.
+        reference = self.reference_velocity(piece) if self.learner.config.kl_weight > 0 else None
+        self.prepare(piece)
+        velocity = self.velocity(piece)
+        losses = piece.weight * self.objective(piece, velocity, tally)[piece.counted]
+        tally.add("loss", losses)
+        total = losses.sum()
+        if reference is not None:
+            kl = objectives.velocity_kl(velocity, reference)[piece.counted]
+            tally.add("kl", kl)
+            total = total + self.learner.config.kl_weight * kl.sum()
+        return total
+
+    def prepare(self, piece: Piece) -> None:
+        """Computes what the objective needs of other weights than the current ones; nothing by default."""
+        del piece
+
+    def velocity(self, piece: Piece) -> Latents:
+        """The policy's velocity at a piece, as it is now."""
+        return self.policy.velocity(piece.latents, piece.t, piece.conditioning, piece.guidance_scale)
+
+    def reference_velocity(self, piece: Piece) -> Latents:
+        """The base's velocity, computed once a rollout."""
+        if "reference" not in piece.memory:
+            with torch.no_grad(), self.policy.reference():
+                piece.memory["reference"] = self.velocity(piece)
+        return piece.memory["reference"]
+
+    def velocity_of(self, copy: str, piece: Piece) -> Latents:
+        """The velocity under one of the learner's copies, computed once a rollout."""
+        if copy not in piece.memory:
+            with torch.no_grad(), self.policy.weights(self.learner.copies[copy]):
+                piece.memory[copy] = self.velocity(piece)
+        return piece.memory[copy]
+
+    def after_step(self) -> None:
+        """Called after each optimiser step that was taken."""
+        return
+
+    def after_rollout(self) -> None:
+        """Called when a rollout has been learned from."""
+        return
+
+
+def counted_rows(
+    rollouts: Sequence[Rollout], advantages: Advantages
+) -> Iterator[tuple[Rollout, slice, Tensor, Tensor]]:
+    """(rollout, rows, advantages, counted) of each micro-batch with at least one sample that counts."""
+    for rollout, values, is_counted in zip(rollouts, advantages.values, advantages.is_counted, strict=True):
+        device = rollout.latents.device
+        counted = is_counted.to(device) & rollout.is_finite
+        for rows in rollout.micro_batches:
+            if counted[rows].any():
+                yield rollout, rows, values.to(device)[rows], counted[rows]

@@ -1,0 +1,142 @@
+"""What an update changes: the weights that learn, their average and copies, and the optimiser."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flowgrpo import lora
+from flowgrpo.choices import Algorithm, FlowGRPO
+from flowgrpo.config import UpdateConfig
+from flowgrpo.policies.base import Policy
+
+EMA_WARM_UP = 10
+"""The average's decay is at most (1 + n) / (EMA_WARM_UP + n) at update n, so that early updates are not
+forgotten.
+"""
+
+
+class Learner:
+    """The trainable weights of a policy under one algorithm.
+
+    Attributes:
+        parameters: Name to weight; all that learns.
+        ema: Their moving average, which evaluates and ships.
+        copies: Other copies that the algorithm keeps (NFT's "old", AWM's "average", DPO's "reference").
+        rollouts: Rollouts learned from.
+    """
+
+    def __init__(self, policy: Policy, config: UpdateConfig, algorithm: Algorithm | None = None) -> None:
+        self.policy = policy
+        self.config = config
+        self.algorithm: Algorithm = algorithm or FlowGRPO()
+        self.parameters = policy.trainable_parameters()
+        if not self.parameters:
+            raise ValueError("the policy has nothing to learn: attach a LoRA first")
+        self.optimizer = _optimizer(list(self.parameters.values()), config)
+        self.ema = self._clone()
+        kept = {"nft": "old", "awm": "average", "dpo": "reference"}.get(self.algorithm.name)
+        self.copies = {kept: self._clone()} if kept else {}
+        self.update = 0
+        self.rollouts = 0
+        self.skipped = 0
+
+    def _clone(self) -> dict[str, Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begins with another checkpoint's weights; before the first update."""
+        assert self.update == 0
+        lora.copy_into(self.parameters, tensors)
+        for weights in (self.ema, *self.copies.values()):
+            lora.copy_into(weights, tensors)
+
+    @contextmanager
+    def behaviour(self) -> Iterator[None]:
+        """Inside, the policy is the one that rollouts are sampled with: NFT's old policy, else the current
+        one.
+        """
+        if "old" not in self.copies:
+            yield
+            return
+        with self.policy.weights(self.copies["old"]):
+            yield
+
+    def step(self) -> tuple[float, bool]:
+        """One optimiser step on the gradients as they are; returns (their norm, whether the step was
+        skipped).
+
+        A norm that is not finite skips the step, so that no weight and no moment ever sees it.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), self.config.max_grad_norm
+        ).item()
+        self.update += 1
+        if not math.isfinite(norm):
+            self.skipped += 1
+        else:
+            self.optimizer.step()
+            self.average(self.ema, self.config.ema_decay)
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm, not math.isfinite(norm)
+
+    @torch.no_grad()
+    def average(self, weights: Mapping[str, Tensor], decay: float, *, warm_up: bool = True) -> None:
+        """Moves a copy towards the current weights: copy = decay copy + (1 - decay) current."""
+        if warm_up:
+            decay = min(decay, (1 + self.update) / (EMA_WARM_UP + self.update))
+        for name, parameter in self.parameters.items():
+            weights[name].lerp_(parameter, 1 - decay)
+
+    def state(self) -> dict[str, Any]:
+        """Counters, as JSON."""
+        return {"update": self.update, "rollouts": self.rollouts, "skipped": self.skipped}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`; a checkpoint from before rollouts were counted has one per update."""
+        self.update, self.skipped = state["update"], state["skipped"]
+        self.rollouts = state.get("rollouts", self.update)
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """AdamW's moments and counts as `<kind>/<parameter>`."""
+        state = self.optimizer.state
+        return {
+            f"{kind}/{name}": tensor
+            for name, parameter in self.parameters.items()
+            for kind, tensor in state.get(parameter, {}).items()
+        }
+
+    def load_optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of `optimizer_tensors`."""
+        self.optimizer.state.clear()
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition("/")
+            parameter = self.parameters[name]
+            device = "cpu" if kind == "step" else parameter.device
+            self.optimizer.state[parameter][kind] = tensor.to(device, copy=True)
+
+
+def _optimizer(parameters: list[torch.nn.Parameter], config: UpdateConfig) -> torch.optim.Optimizer:
+    """AdamW, or bitsandbytes' where it was asked for; raises LookupError where that is not to be had."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
+    if parameters[0].device.type != "cuda":
+        raise LookupError(
+            f"optimizer adamw_8bit needs an NVIDIA GPU and the run is on {parameters[0].device}: choose adamw"
+        )
+    try:
+        library = import_module("bitsandbytes.optim")
+    except ImportError as error:
+        raise LookupError(
+            "optimizer adamw_8bit needs the package bitsandbytes: pip install bitsandbytes, or choose adamw"
+        ) from error
+    optimizer: torch.optim.Optimizer = library.AdamW8bit(
+        parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+    )
+    return optimizer
