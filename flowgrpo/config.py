@@ -53,12 +53,13 @@ class RolloutConfig(Config):
     """How much noise a stochastic step renews: a of Flow-GRPO's g = a sqrt(t / (1 - t)) for exact and
     flow_sde, eta for cps, ddim and dance_sde; sqrt(2) with exact is the memoryless choice (DDIM eta 1).
     """
-    window: Literal["early_random", "progressive", "all", "random"] = "early_random"
+    window: Literal["early_random", "progressive", "all", "random", "none"] = "early_random"
     """Which steps are stochastic: `window_size` in a row from a random one in the first half, or from a
-    random one anywhere, or from one that moves on as the run goes (MixGRPO), or all but the last.
+    random one anywhere, or from one that moves on as the run goes (MixGRPO), or all but the last, or none,
+    for algorithms that learn from final images.
     """
     window_size: int = Field(3, ge=1, le=150)
-    """Stochastic steps per sample; unused by the window `all`."""
+    """Stochastic steps per sample; unused by the windows `all` and `none`."""
     window_every: int = Field(25, ge=1, le=10_000)
     """Rollouts after which the progressive window moves on by one step."""
     trained_share: float = Field(1.0, gt=0, le=1)
@@ -74,7 +75,7 @@ class RolloutConfig(Config):
 
     @model_validator(mode="after")
     def _window_fits(self) -> RolloutConfig:
-        if self.window != "all" and self.window_size > self.num_steps - 1:
+        if self.window not in ("all", "none") and self.window_size > self.num_steps - 1:
             raise ValueError(
                 f"window_size must be at most num_steps - 1 (the last step is never stochastic), "
                 f"got {self.window_size} with {self.num_steps} steps"
@@ -186,6 +187,11 @@ class RunConfig(Config):
         if not is_sft and not any(self.reward_weights.values()):
             raise ValueError(
                 "all reward weights are zero, so there is nothing to learn: give at least one a weight"
+            )
+        if self.algorithm.name in ("flow_grpo", "ddpo") and self.rollout.window == "none":
+            raise ValueError(
+                f"{self.algorithm.name} learns from stochastic steps and rollout.window is none: "
+                "choose early_random, progressive, random or all"
             )
         if self.lora is None and not is_sft:
             raise ValueError(

@@ -194,7 +194,7 @@ class VPSchedule:
 
     def training_time(self, share: float) -> float:
         """Training timesteps are equally likely."""
-        return self.time(min(int(share * len(self.noise_ratios)), len(self.noise_ratios) - 1))
+        return self.time(float(min(int(share * len(self.noise_ratios)), len(self.noise_ratios) - 1)))
 
     def grid(self, num_steps: int) -> tuple[float, ...]:
         """`num_steps + 1` decreasing RF times; the last is 0, the first for SD's betas 0.936, not 1."""

@@ -16,11 +16,12 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from flowgrpo import kernels
+from flowgrpo import kernels, solvers
 from flowgrpo import seeds as seeding
 from flowgrpo.config import RolloutConfig
 from flowgrpo.flow import Latents
 from flowgrpo.policies.base import Conditioning, Policy
+from flowgrpo.windows import window_of
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,12 @@ class SampleSettings(TypedDict, total=False):
     width: Required[int]
     height: Required[int]
     negative_prompt: str
-    window: range | None
+    window: Sequence[int] | None
+    trained: Sequence[int] | None
+    kernel: kernels.KernelName
     noise_level: float
+    solver: str
+    same_start: bool
     micro_batch_size: int
     run_key: tuple[int, ...]
 
@@ -105,10 +110,18 @@ class Sampler:
     width: int
     height: int
     negative_prompt: str = ""
-    window: range | None = None
-    """The steps that are stochastic and kept; None is the deterministic sampler."""
+    window: Sequence[int] | None = None
+    """The steps that are stochastic, ascending; None is the deterministic sampler."""
+    trained: Sequence[int] | None = None
+    """Those of the window that are kept for the update; None keeps them all."""
+    kernel: kernels.KernelName = "exact"
+    """Of the stochastic steps."""
     noise_level: float = 2**0.5
-    """a of g = a sqrt(t / (1 - t)) inside the window."""
+    """a or eta of that kernel."""
+    solver: str = "euler"
+    """Of the deterministic steps: euler or dpmpp_2m."""
+    same_start: bool = False
+    """Whether all samples start from the first one's noise."""
     micro_batch_size: int = 32
     """Samples per network call."""
     run_key: tuple[int, ...] = ()
@@ -122,6 +135,10 @@ class Sampler:
             )
         if self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, got {self.micro_batch_size}")
+
+    def is_kept(self, step: int) -> bool:
+        """Whether the update will replay this stochastic step."""
+        return self.trained is None or step in self.trained
 
     def noise(self, shape: Sequence[int], seeds: Sequence[int], step: int) -> Tensor:
         """The noise of one stochastic step, a row per sample."""
@@ -154,7 +171,8 @@ def denoise(
     ends: list[Latents] = []
     kept: list[list[StoredTransition]] = []
     for rows in slices:
-        start = torch.stack([seeding.initial_latents(seed, shape) for seed in seeds[rows]])
+        first = [seeds[0]] * len(seeds[rows]) if sampler.same_start else seeds[rows]
+        start = torch.stack([seeding.initial_latents(seed, shape) for seed in first])
         kept.append([])
         steps = _steps(policy, sampler, start, conditioning.rows(rows), seeds[rows], kept[-1])
         for done, latents in enumerate(steps, start=1 + len(ends) * sampler.num_steps):
@@ -188,17 +206,37 @@ def _steps(
     """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept`."""
     times = policy.grid(sampler.num_steps, sampler.width, sampler.height)
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
+    before: solvers.Memory | None = None
     for step, (t, s) in enumerate(pairwise(times)):
         velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
-        std, noise = 0.0, None
         if sampler.window and step in sampler.window:
-            std = kernels.exact_std(t, s, sampler.noise_level)
             noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
-        drawn = kernels.transition(latents, velocity, t, s, std, noise=noise)
-        if drawn.log_prob is not None:
-            kept.append(StoredTransition(step, t, s, std, latents, drawn.next_latents, drawn.log_prob))
-        latents = drawn.next_latents
+            stored = _draw(sampler, step, (t, s, times[1]), latents, velocity, noise)
+            if sampler.is_kept(step):
+                kept.append(stored)
+            latents, before = stored.next_latents, None
+        elif sampler.solver == "dpmpp_2m":
+            latents, before = solvers.multistep(latents, velocity, t, s, before)
+        else:
+            latents = kernels.transition(latents, velocity, t, s).next_latents
         yield latents
+
+
+def _draw(
+    sampler: Sampler,
+    step: int,
+    times: tuple[float, float, float],
+    latents: Latents,
+    velocity: Latents,
+    noise: Tensor,
+) -> StoredTransition:
+    """A stochastic step from t to s; times are (t, s, the grid's second time)."""
+    t, s, second = times
+    std = kernels.kernel_std(sampler.kernel, t, s, sampler.noise_level, second)
+    form = kernels.form_of(sampler.kernel)
+    drawn = kernels.transition(latents, velocity, t, s, std, form=form, noise=noise)
+    assert drawn.log_prob is not None
+    return StoredTransition(step, t, s, std, latents, drawn.next_latents, drawn.log_prob, form)
 
 
 def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
@@ -241,13 +279,18 @@ def rollout_settings(
     config: RolloutConfig, micro_batch_size: int, run_seed: int, update: int, group: int
 ) -> SampleSettings:
     """How a run samples a group: with the window and the noise that follow from (run_seed, update, group)."""
+    window, trained = window_of(config, run_seed, update, group)
     return SampleSettings(
         num_steps=config.num_steps,
         guidance_scale=config.guidance_scale,
         width=config.width,
         height=config.height,
-        window=seeding.early_window(config.num_steps, config.window_size, run_seed, update, group),
+        window=window,
+        trained=trained,
+        kernel=config.kernel,
         noise_level=config.noise_level,
+        solver=config.solver,
+        same_start=config.same_start,
         micro_batch_size=micro_batch_size,
         run_key=(run_seed, update, group),
     )

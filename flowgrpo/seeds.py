@@ -32,16 +32,3 @@ def initial_latents(seed: int, shape: Sequence[int]) -> Tensor:
 def group_seeds(run_seed: int, update: int, group: int, group_size: int) -> list[int]:
     """The 32-bit image seeds of one group of a run; small enough to be typed in again by a person."""
     return [derive_seed(run_seed, update, group, member) & MAX_SEED for member in range(group_size)]
-
-
-def early_window(num_steps: int, size: int, *counters: int) -> range:
-    """`size` neighbouring steps that start at random in the first half and leave out the last step.
-
-    Early noise decides the most about an image (reward spread is largest there), and the last step has no
-    noise.
-    """
-    starts = min((num_steps + 1) // 2, num_steps - size)
-    if starts < 1:
-        raise ValueError(f"a window of {size} needs at least {size + 1} steps, got {num_steps}")
-    start = derive_seed(*counters) % starts
-    return range(start, start + size)

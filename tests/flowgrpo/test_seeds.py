@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgrpo.seeds import MAX_SEED, derive_seed, early_window, group_seeds, initial_latents, noise
+from flowgrpo.seeds import MAX_SEED, derive_seed, group_seeds, initial_latents, noise
 
 counters = st.lists(st.integers(-(2**40), 2**40), min_size=1, max_size=5)
 
@@ -37,21 +37,3 @@ def test_no_two_members_of_a_run_share_a_seed() -> None:
     seeds = [seed for update in range(20) for group in range(4) for seed in group_seeds(0, update, group, 16)]
     assert len(set(seeds)) == len(seeds) == 1280
     assert all(0 <= seed <= MAX_SEED for seed in seeds)
-
-
-@given(num_steps=st.integers(2, 60), size=st.integers(1, 59), key=counters)
-def test_a_window_starts_early_and_leaves_out_the_last_step(
-    num_steps: int, size: int, key: list[int]
-) -> None:
-    if size > num_steps - 1:
-        with pytest.raises(ValueError, match="a window of"):
-            early_window(num_steps, size, *key)
-        return
-    window = early_window(num_steps, size, *key)
-    assert len(window) == size
-    assert 0 <= window[0] <= num_steps // 2
-    assert window[-1] < num_steps - 1
-
-
-def test_every_early_start_is_used() -> None:
-    assert {early_window(8, 3, 0, update)[0] for update in range(60)} == {0, 1, 2, 3}
