@@ -117,13 +117,13 @@ def transition(
     they are scored, so that replaying the stored tensor gives the same log_prob. A deterministic step (std 0)
     needs neither.
     """
-    mean = _mean(latents.float(), velocity.float(), t, s, std, form)
-    if std == 0:
-        return Transition(mean.to(latents.dtype), mean, 0.0, None)
-    if std < MIN_TRAINED_STD:
+    if 0 < std < MIN_TRAINED_STD:
         raise ValueError(
             f"a stochastic step needs a std of at least {MIN_TRAINED_STD}, got {std} from {t} to {s}"
         )
+    mean = _mean(latents.float(), velocity.float(), t, s, std, form)
+    if std == 0:
+        return Transition(mean.to(latents.dtype), mean, 0.0, None)
     if (noise is None) == (next_latents is None):
         raise ValueError(
             "a stochastic step is either drawn from noise or replayed from next_latents: give one of them"

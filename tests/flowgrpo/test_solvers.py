@@ -99,4 +99,3 @@ def test_a_sampler_with_it_draws_other_images_from_the_same_noise(policy: Policy
     )
     assert not torch.equal(euler.latents, multi.latents)
     assert (euler.latents - multi.latents).abs().mean() < euler.latents.abs().mean()
-
