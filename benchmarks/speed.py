@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.common import Line, publish
 from flowgrpo.advantages import calibrate, combine
-from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
+from flowgrpo.config import DEFAULT_WEIGHTS, LoraConfig, RolloutConfig, RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rewards.stack import RewardStack, load_stack
@@ -110,7 +110,7 @@ def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats
     """Rollout, scoring and optimiser step of 4 groups of 16; the first round warms up and calibrates."""
     config = RunConfig(prompts=tuple(prompts), reward_weights=DEFAULT_WEIGHTS, rollout=RolloutConfig())
     policy = load_policy(source)
-    policy.attach_lora(config.lora)
+    policy.attach_lora(config.lora or LoraConfig())
     learner = Learner(policy, config.update)
     clock = NetworkTime()
     scorers = [

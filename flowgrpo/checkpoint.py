@@ -65,7 +65,7 @@ def save_checkpoint(
     assert learner.policy.lora_config is not None
     facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
     with manifest.committing(folder, facts) as temporary:
-        lora.save(temporary, learner.policy.lora_config, **adapters)
+        lora.save(temporary, learner.policy.lora_config, learner.policy.lora_prefix, **adapters)
         save_file(
             {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
             temporary / OPTIMIZER_FILE,

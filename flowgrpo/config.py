@@ -116,11 +116,8 @@ class LoraConfig(Config):
     """Rank of each update matrix."""
     alpha: float = Field(16.0, gt=0, le=1024)
     """Scale times rank: the adapter's output is multiplied by alpha / rank."""
-    targets: tuple[str, ...] = (
-        "to_q", "to_k", "to_v", "to_out.0", "conv1", "conv2", "proj_in", "proj_out",
-        "ff.net.0.proj", "ff.net.2",
-    )  # fmt: skip
-    """Suffixes of the module names that get an adapter."""
+    targets: tuple[str, ...] | None = Field(None, min_length=1)
+    """Suffixes of the module names that get an adapter; null leaves it to the base's family."""
 
 
 class UpdateConfig(Config):

@@ -74,6 +74,10 @@ def vp_scale(t: Time) -> Time:
     return (t**2 + (1 - t) ** 2) ** -0.5
 
 
+@overload
+def vp_alpha_sigma(t: float) -> tuple[float, float]: ...
+@overload
+def vp_alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]: ...
 def vp_alpha_sigma(t: Time) -> tuple[Time, Time]:
     """(alpha, sigma) of the VP path at RF time t."""
     return (1 - t) * vp_scale(t), t * vp_scale(t)
@@ -212,18 +216,21 @@ class RFSchedule:
     """The grid of a rectified-flow model (SD3, FLUX): equal steps in t, shifted towards noise.
 
     shift: k of t' = k t / (1 + (k - 1) t); 1 leaves the grid as it is.
+    ends: unshifted first and last time of a grid; a last of None is 1 / num_steps.
     num_train_timesteps: what t = 1 is called in the network's scale.
     """
 
     shift: float = 1.0
+    ends: tuple[float, float | None] = (1.0, None)
     num_train_timesteps: int = 1000
 
     def grid(self, num_steps: int) -> tuple[float, ...]:
-        """`num_steps + 1` decreasing RF times from 1 to 0."""
+        """`num_steps + 1` decreasing RF times; the last is 0."""
         if not 1 <= num_steps <= self.num_train_timesteps:
             raise ValueError(f"num_steps must be between 1 and {self.num_train_timesteps}, got {num_steps}")
-        times = np.linspace(1, 1 / self.num_train_timesteps, num_steps)
-        return (*(self.shift * times / (1 + (self.shift - 1) * times)).tolist(), 0.0)
+        first, last = self.ends
+        times = np.linspace(first, 1 / num_steps if last is None else last, num_steps)
+        return (*(shifted(time, self.shift) for time in times.tolist()), 0.0)
 
     def start_scale(self, t: float) -> float:
         """A flow starts at t = 1, from N(0, I)."""
@@ -236,6 +243,11 @@ class RFSchedule:
     def timestep(self, t: Time) -> Time:
         """1000 t."""
         return t * self.num_train_timesteps
+
+
+def shifted(t: float, shift: float) -> float:
+    """t' = k t / (1 + (k - 1) t): more of the grid's steps near noise for k > 1 (SD3, eq. 23)."""
+    return shift * t / (1 + (shift - 1) * t)
 
 
 def numbers(t: Time) -> NDArray[np.float64]:

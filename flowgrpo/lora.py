@@ -1,7 +1,8 @@
 """The adapter: attach it, turn it off, swap its weights, merge it, and give it to other programs.
 
-Tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`; files carry the prefix `unet.`,
-which is the layout of diffusers. The output of an adapted module is `W x + (alpha / rank) B A x`.
+Tensors are named `<module>.lora_A.weight` and `<module>.lora_B.weight`; files carry the prefix `unet.`
+or `transformer.`, which is the layout of diffusers. The output of an adapted module is
+`W x + (alpha / rank) B A x`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from flowgrpo.config import LoraConfig
 
 ADAPTER = "default"
-PREFIX = "unet."
+PREFIXES = ("unet.", "transformer.")
 CONFIG_FILE = "adapter_config.json"
 EXPORT_FILE = "pytorch_lora_weights.safetensors"
 
@@ -30,6 +31,7 @@ def attach(network: nn.Module, config: LoraConfig, seed: int) -> None:
 
     Both are float32 whatever the base is.
     """
+    assert config.targets is not None
     settings = peft.LoraConfig(
         r=config.rank, lora_alpha=config.alpha, target_modules=list(config.targets), lora_dropout=0.0
     )
@@ -99,12 +101,13 @@ def copy_into(live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None
         tensor.copy_(tensors[name])
 
 
-def save(folder: Path, config: LoraConfig, **adapters: Mapping[str, Tensor]) -> None:
+def save(folder: Path, config: LoraConfig, prefix: str = "unet.", **adapters: Mapping[str, Tensor]) -> None:
     """Writes `adapter_config.json` and `adapter/<which>.safetensors` for each of `adapters` into a folder."""
     (folder / "adapter").mkdir(parents=True)
     (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=1))
     for which, tensors in adapters.items():
-        save_file(_for_file(tensors), folder / "adapter" / f"{which}.safetensors", metadata={"format": "pt"})
+        path = folder / "adapter" / f"{which}.safetensors"
+        save_file(_for_file(tensors, prefix), path, metadata={"format": "pt"})
 
 
 def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
@@ -113,26 +116,31 @@ def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
     if not path.is_file():
         raise LookupError(f"{folder} holds no adapter '{which}': expected {path.name} in its folder adapter")
     config = LoraConfig.model_validate_json((folder / CONFIG_FILE).read_text())
-    return config, {name.removeprefix(PREFIX): tensor for name, tensor in load_file(path).items()}
+    tensors = load_file(path)
+    prefix = next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), "")
+    return config, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
-def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Path:
+def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], prefix: str = "unet.") -> Path:
     """Writes one file for other programs, in diffusers' layout, with the scale folded into B.
 
     Readers that assume alpha = rank and readers that believe the metadata then agree.
     """
     scale = config.alpha / config.rank
     baked = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()}
-    settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": list(config.targets)}
-    metadata = {f"{PREFIX}{key}": value for key, value in settings.items()}
+    targets = sorted({name.partition(".lora_")[0] for name in tensors})
+    settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": targets}
+    metadata = {f"{prefix}{key}": value for key, value in settings.items()}
     save_file(
-        _for_file(baked), path, metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)}
+        _for_file(baked, prefix),
+        path,
+        metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)},
     )
     return path
 
 
-def _for_file(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {PREFIX + name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+def _for_file(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()

@@ -5,10 +5,18 @@ factor 4.
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)  # fmt: skip
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 TEXT_LENGTH = 32
@@ -95,6 +103,7 @@ def tiny_sdxl(
     spacing: str = "trailing",
     karras: bool = False,
     force_zeros_for_empty_prompt: bool = True,
+    unet: Callable[[], UNet2DConditionModel] = tiny_unet,
 ) -> Path:
     """Writes the pipeline with weights that follow from `seed` and returns the folder."""
     with torch.random.fork_rng(devices=[]):
@@ -107,10 +116,53 @@ def tiny_sdxl(
             text_encoder_2=CLIPTextModelWithProjection(text_config),
             tokenizer=tokenizers[0],
             tokenizer_2=tokenizers[1],
-            unet=tiny_unet(),
+            unet=unet(),
             scheduler=tiny_scheduler(prediction_type, spacing, karras=karras),
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             add_watermarker=False,
         )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def tiny_ssd_unet() -> UNet2DConditionModel:
+    """With what sets SSD-1B's UNet apart from SDXL's: lists of transformer depths per layer, reversed ones
+    for the way up, and a middle block without attention.
+    """
+    return UNet2DConditionModel(
+        sample_size=16, in_channels=8, out_channels=8, layers_per_block=2, block_out_channels=(16, 32, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        transformer_layers_per_block=(0, (2, 2), (2, 1)),
+        reverse_transformer_layers_per_block=((1, 1, 2), (2, 1, 1), 0),
+        attention_head_dim=(2, 2, 4), cross_attention_dim=2 * HIDDEN, addition_embed_type="text_time",
+        addition_time_embed_dim=8, projection_class_embeddings_input_dim=HIDDEN + 6 * 8,
+        use_linear_projection=True, norm_num_groups=8,
+    )  # fmt: skip
+
+
+def tiny_sd15(folder: Path, seed: int = 0, *, prediction_type: str = "epsilon") -> Path:
+    """Writes a Stable Diffusion 1.5 pipeline with weights that follow from `seed`."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = tiny_tokenizer()
+        pipeline = StableDiffusionPipeline(
+            vae=tiny_vae(),
+            text_encoder=CLIPTextModel(tiny_text_config(len(tokenizer))),
+            tokenizer=tokenizer,
+            unet=UNet2DConditionModel(
+                sample_size=16, in_channels=8, out_channels=8, layers_per_block=1,
+                block_out_channels=(32, 64), down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+                up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"), attention_head_dim=4,
+                cross_attention_dim=HIDDEN, norm_num_groups=8,
+            ),
+            scheduler=DDIMScheduler.from_config(
+                tiny_scheduler(prediction_type, "leading").config, clip_sample=False, set_alpha_to_one=True
+            ),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder

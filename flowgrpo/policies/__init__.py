@@ -2,51 +2,66 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import diffusers
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from flowgrpo.policies.base import Conditioning, Policy
-from flowgrpo.policies.unet import UNetPolicy
+from flowgrpo.policies.flux import FluxPolicy
+from flowgrpo.policies.opening import open_pipeline
+from flowgrpo.policies.sd3 import SD3Policy
+from flowgrpo.policies.source import find
+from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
 
-__all__ = ["Conditioning", "Policy", "load_policy"]
+__all__ = ["FAMILIES", "Conditioning", "Policy", "load_policy"]
 
-INDEX = "model_index.json"
-FAMILIES: dict[str, type[UNetPolicy]] = {"StableDiffusionXLPipeline": UNetPolicy}
-"""Pipeline class named by the index, to its driver."""
+FAMILIES: dict[str, Callable[[Any, torch.device], Policy]] = {
+    "StableDiffusionPipeline": SD15Policy,
+    "StableDiffusionXLPipeline": SDXLPolicy,
+    "StableDiffusion3Pipeline": SD3Policy,
+    "FluxPipeline": FluxPolicy,
+}
+"""Pipeline class to its driver."""
 
 
 def load_policy(
-    source: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    source: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    revision: str | None = None,
+    prediction: str | None = None,
+    config: str | Path | None = None,
 ) -> Policy:
-    """The policy of a diffusers folder or a hub id, frozen and ready to sample.
+    """The policy of a base, frozen and ready to sample.
 
-    dtype: of the network's weights; float32 on a CPU and bfloat16 elsewhere by default. Raises LookupError
-    where there is nothing at `source`, ValueError where the family is not one that we drive.
+    Args:
+        source: a diffusers folder, a .safetensors file, or a hub id (`owner/name`, `owner/name@revision`).
+        dtype: of the network's weights; float32 on a CPU and bfloat16 elsewhere by default.
+        revision: of a hub id.
+        prediction, config: for a single file, see `open_pipeline`.
+
+    Raises LookupError where there is nothing at `source`, ValueError where it is not a family that we drive,
+    or its weights are damaged.
     """
     device = torch.device(device)
     dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    family = json.loads(_index_path(source).read_text()).get("_class_name")
-    if family not in FAMILIES:
+    found = find(source, revision)
+    if found.pipeline not in FAMILIES:
         known = ", ".join(FAMILIES)
-        raise ValueError(f"{source} is a {family}; FlowGRPO can drive {known}: choose such a model")
-    return FAMILIES[family].load(source, device=device, dtype=dtype)
+        raise ValueError(f"{source} is a {found.pipeline}; FlowGRPO can drive {known}: choose such a model")
+    pipeline_class = getattr(diffusers, found.pipeline)
+    pipeline = open_pipeline(pipeline_class, found, dtype, prediction=prediction, config=config)
+    policy = FAMILIES[found.pipeline](pipeline, device)
+    _refuse_non_finite(policy, source)
+    return policy
 
 
-def _index_path(source: str | Path) -> Path:
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / INDEX).is_file():
-            raise LookupError(f"{source} has no {INDEX}, so it is no diffusers folder: name one that has")
-        return folder / INDEX
-    if isinstance(source, Path) or source.startswith((".", "/")) or source.count("/") != 1:
-        raise LookupError(
-            f"there is no folder {source}: name a diffusers folder or a hub id such as owner/name"
-        )
-    try:
-        return Path(hf_hub_download(source, INDEX))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise LookupError(f"{source} is neither a folder nor a model that the hub gave: {error}") from error
+def _refuse_non_finite(policy: Policy, source: str | Path) -> None:
+    """A NaN in a weight would blacken every image, and nobody would know why."""
+    for name, parameter in policy.network.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"{name} of {source} holds numbers that are not finite: get the model again")

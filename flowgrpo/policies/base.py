@@ -55,7 +55,7 @@ class Conditioning:
 
 
 class Policy(ABC):
-    """A pipeline and its active adapter.
+    """A pipeline and its active adapter. A family's class is called with (pipeline, device).
 
     Weights are frozen and in eval mode, and stay so: rollout and update must run the same network.
 
@@ -70,6 +70,10 @@ class Policy(ABC):
     schedule: flow.Schedule
     prediction: flow.Prediction = "flow"
     """What the network was trained to give."""
+    default_targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Suffixes of the modules that get an adapter where a configuration names none."""
+    lora_prefix: str = "transformer."
+    """What other programs put before the names of the network's modules."""
 
     def __init__(
         self,
@@ -270,6 +274,7 @@ class Policy(ABC):
         """Adds a fresh adapter that changes nothing yet and is all that learns; `seed` fixes its start."""
         if self.lora_config is not None:
             raise ValueError("this policy has an adapter already: load the policy again to attach another")
+        config = config.model_copy(update={"targets": config.targets or self.default_targets})
         lora.attach(self.network, config, seed)
         self.network.to(memory_format=torch.channels_last)
         self._layers, self._live = lora.layers(self.network), lora.parameters(self.network)

@@ -94,7 +94,7 @@ class Trainer:
         assert config.lora is not None
         self.policy.attach_lora(config.lora, seed=config.seed)
         self.learner = Learner(self.policy, config.update, config.algorithm)
-        _start_from(db, self.learner, self.parent, config)
+        _start_from(db, self.learner, self.parent)
         self.stack = load_stack(dict.fromkeys([*_weighted(config), DIVERSITY]), weights, str(device))
         for name in _weighted(config):
             if name in self.stack.unavailable:
@@ -344,15 +344,16 @@ def _weighted(config: RunConfig) -> list[str]:
     return [name for name, weight in config.reward_weights.items() if weight]
 
 
-def _start_from(db: Database, learner: Learner, parent: Checkpoint, config: RunConfig) -> None:
+def _start_from(db: Database, learner: Learner, parent: Checkpoint) -> None:
     """Begins with the parent's adapter when the parent is no base."""
     if parent.path is None:
         return
     theirs, tensors = lora.load(checked_folder(db, parent), "ema")
-    assert config.lora is not None
-    if theirs != config.lora:
+    ours = learner.policy.lora_config
+    assert ours is not None
+    if theirs != ours:
         raise ValueError(
-            f"{parent.name} has an adapter of rank {theirs.rank} and this run one of rank {config.lora.rank} "
+            f"{parent.name} has an adapter of rank {theirs.rank} and this run one of rank {ours.rank} "
             "or with other targets: use the same LoRA settings, or start from the base"
         )
     learner.start_from(tensors)

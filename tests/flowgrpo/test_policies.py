@@ -209,8 +209,10 @@ def test_what_is_no_model_is_refused_with_a_sentence(tmp_path: Path) -> None:
         load_policy(tmp_path)
     with pytest.raises(LookupError, match="neither a folder nor a model"):
         load_policy("nobody/no-such-model")
-    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline"}))
-    with pytest.raises(ValueError, match="is a FluxPipeline; FlowGRPO can drive StableDiffusionXLPipeline"):
+    (tmp_path / "model_index.json").write_text(json.dumps({"_class_name": "PixArtSigmaPipeline"}))
+    with pytest.raises(
+        ValueError, match="is a PixArtSigmaPipeline; FlowGRPO can drive StableDiffusionPipeline"
+    ):
         load_policy(tmp_path)
 
 

@@ -94,7 +94,7 @@ def test_the_ends_of_the_schedule_are_finite(t: float) -> None:
 def test_a_sampler_with_it_draws_other_images_from_the_same_noise(policy: Policy) -> None:
     settings = SETTINGS | {"window": None, "num_steps": 6}
     euler, multi = (
-        sample(policy, ["red hair"], seeds=[1], **settings | {"solver": name})  # type: ignore[arg-type]
+        sample(policy, ["red hair"], seeds=[1], **settings | {"solver": name})
         for name in ("euler", "dpmpp_2m")
     )
     assert not torch.equal(euler.latents, multi.latents)

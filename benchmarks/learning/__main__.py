@@ -1,0 +1,92 @@
+"""The proof: base, continued SFT, DDPO, FlowGRPO as published, FlowGRPO ours, NFT and AWM on the starter.
+
+    python -m benchmarks.learning [--quick] [--only ours --only ddpo] [--seeds 3] [--updates 60] [--report]
+
+Races that are on disk are not run again, so the whole may be done in parts. Writes
+`build/bench/learning/<method>-<seed>.json`, `table.md`, `table.json` and `curves.png`. Not beside other heavy
+work: wall-clock is one of the columns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from benchmarks.common import RESULTS, machine
+from benchmarks.learning import table
+from benchmarks.learning.judging import Judging
+from benchmarks.learning.methods import Method, methods
+from benchmarks.learning.race import Result, race, save
+from flowgrpo.policies import load_policy
+from flowgrpo.runs.worker import WEIGHTS
+
+FOLDER = RESULTS / "learning"
+
+
+def main() -> None:
+    """Entry point."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    given = _arguments()
+    folder = given.out or (FOLDER / "quick" if given.quick else FOLDER)
+    judging = Judging(WEIGHTS, folder)
+    if given.quick:
+        judging = Judging(WEIGHTS, folder, num_prompts=64, num_seeds=2, glance_prompts=64)
+    entrants = methods()
+    if not given.report:
+        _base(judging, folder)
+        for seed in range(given.seeds):
+            for name in given.only or entrants:
+                _run(entrants[name], seed, given.updates, given.every, judging, folder)
+    _report(folder, {"base": "base"} | {name: method.title for name, method in entrants.items()})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one seed, few updates, at most 12 minutes")
+    parser.add_argument("--only", action="append", help="a method; may be given several times")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--every", type=int, default=10, help="updates between measurements")
+    parser.add_argument("--out", type=Path, help=f"by default {FOLDER}")
+    parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
+    given = parser.parse_args()
+    if given.quick:
+        given.seeds, given.updates, given.every = 1, min(given.updates, 6), 3
+    return given
+
+
+def _base(judging: Judging, folder: Path) -> None:
+    """The base is a race of no updates."""
+    if not (folder / "base-0.json").exists():
+        base = Result("base", 0, final=judging.whole(load_policy(WEIGHTS / "pipeline"), "base", 0))
+        base.curve.append({"updates": 0, "images": 0, "evaluations": 0, "seconds": 0.0})
+        save(base, folder)
+
+
+def _run(method: Method, seed: int, updates: int, every: int, judging: Judging, folder: Path) -> None:
+    stored = folder / f"{method.name}-{seed}.json"
+    if stored.exists() and json.loads(stored.read_text())["final"]:
+        return
+    console = Console()
+    for result in race(method, seed, updates, every, judging):
+        result.machine = machine()
+        save(result, folder)
+        point = {key: round(value, 4) for key, value in result.curve[-1].items()}
+        console.print(f"{method.title}, seed {seed}: {point}")
+
+
+def _report(folder: Path, titles: dict[str, str]) -> None:
+    races = table.load(folder)
+    lines = table.rows(races, titles)
+    table.show(lines)
+    (folder / "table.md").write_text(table.markdown(lines))
+    table.plot(races, titles, folder / "curves.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The instruments of the race: held-out prompts at fixed seeds, a judge that rewarded nobody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors.torch import save_file
+from torch import Tensor
+
+from flowgrpo.config import DEFAULT_WEIGHTS
+from flowgrpo.evaluation import Evaluator, Measurements, kernel_distance
+from flowgrpo.frechet import frechet_distance
+from flowgrpo.paired import paired
+from flowgrpo.policies import Policy
+from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.stack import load_stack
+from flowgrpo.rollout import sample
+from flowgrpo.starter.dataset import Portraits, portraits
+from flowgrpo.starter.portraits import caption
+
+SAMPLERS: dict[str, tuple[int, float]] = {"fast": (8, 1.0), "guided": (16, 3.0)}
+"""Name to (steps, guidance): the task's sampler, and what it is to reach."""
+_SEEDS_FROM = 20_000
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What is drawn and measured.
+
+    Attributes:
+        weights: The starter's.
+        folder: Renders and features are kept here.
+        num_prompts: Of the final measurement; the renders of the same attributes are the reference.
+        num_seeds: Images per prompt of the final measurement.
+        glance_prompts: Prompts of the measurements on the way, one image each.
+    """
+
+    weights: Path
+    folder: Path
+    num_prompts: int = 512
+    num_seeds: int = 2
+    glance_prompts: int = 128
+
+    @cached_property
+    def renders(self) -> Portraits:
+        """Portraits of held-out combinations of attributes."""
+        return portraits(self.folder / "renders", "held_out", self.num_prompts)
+
+    @cached_property
+    def training_renders(self) -> Portraits:
+        """What continued SFT learns from: portraits of combinations that are not held out."""
+        return portraits(self.folder / "renders", "train", 4096)
+
+    @cached_property
+    def prompts(self) -> list[str]:
+        """Their captions."""
+        return [caption(attributes) for attributes in self.renders.attributes]
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """Judge, CLIP, quality and features."""
+        return Evaluator(self.weights, self.renders.images)
+
+    def glance(self, policy: Policy) -> dict[str, float]:
+        """Judge, KID and the weighted training rewards, on few images of the task's sampler."""
+        prompts = self.prompts[: self.glance_prompts]
+        images = draw(policy, prompts, 1, "fast")
+        found = self.evaluator.measure(images, prompts)
+        kid = kernel_distance(found.features.flatten(0, 1), self.evaluator.reference).value
+        return {"judge": _mean(found, "judge"), "kid": kid, "reward": self.reward(images, prompts)}
+
+    def reward(self, images: UInt8[Tensor, "prompt seed 3 height width"], prompts: list[str]) -> float:
+        """The weighted sum of what the runs are rewarded by."""
+        texts = [prompt for prompt in prompts for _ in range(images.shape[1])]
+        batch = ScoreBatch(images.flatten(0, 1), texts, list(range(len(texts))))
+        scores = load_stack(DEFAULT_WEIGHTS, self.weights).score(batch)
+        return sum(weight * float(scores[name].values.mean()) for name, weight in DEFAULT_WEIGHTS.items())
+
+    def whole(self, policy: Policy, name: str, seed: int) -> dict[str, dict[str, float]]:
+        """All columns in both samplers; what intervals are made of goes to disk."""
+        return {sampler: self._measure(policy, name, seed, sampler) for sampler in SAMPLERS}
+
+    def _measure(self, policy: Policy, name: str, seed: int, sampler: str) -> dict[str, float]:
+        images = draw(policy, self.prompts, self.num_seeds, sampler)
+        found = self.evaluator.measure(images, self.prompts)
+        self._keep(found, self.folder / f"{name}-{seed}-{sampler}.safetensors")
+        flat = found.features.flatten(0, 1)
+        references = self.renders.images.repeat_interleave(self.num_seeds, dim=0)
+        pairs = paired(images.flatten(0, 1), references)
+        return {
+            **{metric: _mean(found, metric) for metric in found.columns},
+            "kid": kernel_distance(flat, self.evaluator.reference).value,
+            "fid": frechet_distance(flat, self.evaluator.reference),
+            "reward": self.reward(images, self.prompts),
+            **{metric: float(values.mean()) for metric, values in pairs.items()},
+        }
+
+    def _keep(self, found: Measurements, path: Path) -> None:
+        columns = {name: torch.from_numpy(column.copy()) for name, column in found.columns.items()}
+        save_file(columns | {"features": found.features.half().contiguous()}, path)
+
+
+def draw(
+    policy: Policy, prompts: list[str], num_seeds: int, sampler: str
+) -> UInt8[Tensor, "prompt seed 3 height width"]:
+    """Images of the prompts at fixed seeds."""
+    num_steps, guidance = SAMPLERS[sampler]
+    texts = [prompt for prompt in prompts for _ in range(num_seeds)]
+    drawn = sample(
+        policy, texts, seeds=[_SEEDS_FROM + number for number in range(len(texts))], num_steps=num_steps,
+        guidance_scale=guidance, width=64, height=64, micro_batch_size=_AT_ONCE,
+    )  # fmt: skip
+    images: Tensor = drawn.images_uint8.unflatten(0, (len(prompts), num_seeds))
+    return images
+
+
+def _mean(found: Measurements, name: str) -> float:
+    return float(np.nanmean(found.columns[name]))

@@ -1,0 +1,80 @@
+"""What is raced: the same base, prompts and rewards, one method each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flowgrpo.choices import AWM, DDPO, NFT, SFT, Algorithm, FlowGRPO
+from flowgrpo.config import DEFAULT_WEIGHTS, AdvantageConfig, RolloutConfig, RunConfig, UpdateConfig
+from flowgrpo.starter.dataset import plan
+from flowgrpo.starter.portraits import caption
+
+NUM_PROMPTS = 512
+"""Training prompts; none of their combinations is among the held-out ones."""
+IMAGES_PER_UPDATE = 64
+
+
+@dataclass(frozen=True)
+class Method:
+    """One line of the table.
+
+    Attributes:
+        name: of its files and on the command line.
+        title: in the table and the plot.
+        config: of its run; the seed and the number of updates are the race's.
+    """
+
+    name: str
+    title: str
+    config: RunConfig
+
+
+def _run(algorithm: Algorithm, **sections: Any) -> RunConfig:
+    return RunConfig(
+        prompts=tuple(caption(attributes) for attributes in plan("demo", NUM_PROMPTS)),
+        reward_weights={} if algorithm.name == "sft" else DEFAULT_WEIGHTS,
+        algorithm=algorithm,
+        **sections,
+    )
+
+
+def methods() -> dict[str, Method]:
+    """All methods by name."""
+    rows = [
+        Method(
+            "sft",
+            "continued SFT",
+            _run(SFT(folder="renders", batch_size=IMAGES_PER_UPDATE), update=UpdateConfig(kl_weight=0)),
+        ),
+        # One image a prompt, as DDPO draws them; its settings from algorithms.md 1.7, its steps the task's.
+        Method(
+            "ddpo",
+            "DDPO",
+            _run(
+                DDPO(unconditional_gradient=True),
+                rollout=RolloutConfig(
+                    group_size=2, groups_per_update=32, kernel="ddim", noise_level=1.0, window="all",
+                    num_steps=16, guidance_scale=3.0,
+                ),
+                advantages=AdvantageConfig(combine="raw_sum", std="running", diversity=False),
+                update=UpdateConfig(learning_rate=3e-4, kl_weight=0, clip_nats=0.2, ema_decay=0),
+            ),
+        ),
+        Method(
+            "published",
+            "FlowGRPO, all steps, guided",
+            _run(
+                FlowGRPO(unconditional_gradient=True),
+                rollout=RolloutConfig(
+                    kernel="flow_sde", noise_level=0.7, window="all", num_steps=16, guidance_scale=3.0
+                ),
+                advantages=AdvantageConfig(combine="raw_sum", std="global", diversity=False),
+                update=UpdateConfig(learning_rate=3e-4, kl_weight=4e-2, clip_nats=0.2),
+            ),
+        ),
+        Method("ours", "FlowGRPO, ours", _run(FlowGRPO(step_weight="inv_kappa"))),
+        Method("nft", "DiffusionNFT", _run(NFT(), rollout=RolloutConfig(window="none"))),
+        Method("awm", "AWM", _run(AWM(), rollout=RolloutConfig(window="none"))),
+    ]  # fmt: skip
+    return {method.name: method for method in rows}

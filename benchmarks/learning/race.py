@@ -1,0 +1,150 @@
+"""One method with one seed: train, measure on the way, measure at the end, keep everything on disk."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.learning.judging import Judging
+from benchmarks.learning.methods import IMAGES_PER_UPDATE, Method
+from flowgrpo.advantages import Advantages, calibrate, combine
+from flowgrpo.config import RunConfig
+from flowgrpo.given import all_count, given_rollout
+from flowgrpo.learner import Learner
+from flowgrpo.policies import Policy, load_policy
+from flowgrpo.rewards.stack import RewardStack, load_stack
+from flowgrpo.rollout import Rollout, rollout_settings, sample_group
+from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.scoring import DIVERSITY, score
+from flowgrpo.seeds import derive_seed, group_seeds
+from flowgrpo.starter.dataset import Portraits
+from flowgrpo.starter.portraits import caption
+from flowgrpo.update import update
+
+CALIBRATION_GROUPS = 6
+
+
+@dataclass
+class Cost:
+    """What has been spent on learning; evaluation is not counted.
+
+    evaluations: images through the denoiser; one with gradient counts as three, since its backward pass
+        costs as much as two forward ones.
+    """
+
+    updates: int = 0
+    images: int = 0
+    evaluations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Result:
+    """A race as it is stored."""
+
+    method: str
+    seed: int
+    curve: list[dict[str, float]] = field(default_factory=list)
+    final: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Sampler ("fast", "guided") to metric to value."""
+    machine: dict[str, Any] = field(default_factory=dict)
+
+
+class Racer:
+    """A policy that learns by one method."""
+
+    def __init__(self, method: Method, seed: int, weights: Path, given: Portraits) -> None:
+        self.is_sft, self.given = method.config.algorithm.name == "sft", given
+        self.config: RunConfig = method.config.model_copy(update={"seed": seed})
+        assert self.config.lora is not None
+        self.policy: Policy = load_policy(weights / "pipeline")
+        self.policy.attach_lora(self.config.lora, seed=seed)
+        self.learner = Learner(self.policy, self.config.update, self.config.algorithm)
+        self.stack: RewardStack = load_stack([*self.config.reward_weights, DIVERSITY], weights)
+        self.cost = Cost()
+        self._is_counting = False
+        self.policy.network.register_forward_pre_hook(self._count, with_kwargs=True)
+        with self.policy.reference():
+            groups = [self._group(0, index) for index in range(CALIBRATION_GROUPS)]
+        self.stds = calibrate(score(self.stack, groups).rewards)
+
+    def _count(self, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+        del module, kwargs
+        if self._is_counting:
+            self.cost.evaluations += len(args[0]) * (3 if torch.is_grad_enabled() else 1)
+
+    def _group(self, number: int, index: int) -> Rollout:
+        config, rollout = self.config, self.config.rollout
+        many = CALIBRATION_GROUPS if number == 0 else rollout.groups_per_update
+        prompt = prompts_of_rollout(config.prompts, config.seed, max(number - 1, 0), many)[index]
+        seeds = group_seeds(config.seed, number, index, rollout.group_size)
+        size = config.update.micro_batch_size
+        settings = rollout_settings(rollout, size, config.seed, number, index)
+        return sample_group(self.policy, prompt, seeds=seeds, **settings)
+
+    def one_update(self) -> None:
+        """Samples, scores and learns once, and counts what that cost."""
+        started, self._is_counting = time.perf_counter(), True
+        number = self.cost.updates + 1
+        rollouts, advantages = self._renders(number) if self.is_sft else self._groups(number)
+        for _ in update(self.learner, rollouts, advantages):
+            pass
+        self._is_counting = False
+        self.cost.updates = number
+        self.cost.images += sum(len(rollout.seeds) for rollout in rollouts)
+        self.cost.seconds += time.perf_counter() - started
+
+    def _renders(self, number: int) -> tuple[list[Rollout], Advantages]:
+        """A batch of the training renders with their captions, some captions dropped."""
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, number))
+        index = torch.randint(len(self.given), (IMAGES_PER_UPDATE,), generator=generator)
+        images = self.given.images[index].float() / 255
+        captions = [caption(self.given.attributes[i]) for i in index.tolist()]
+        keys = group_seeds(self.config.seed, number, 0, IMAGES_PER_UPDATE)
+        dropped = torch.rand(IMAGES_PER_UPDATE, generator=generator) < 0.1
+        return [given_rollout(self.policy, images, captions, keys, dropped=dropped)], all_count(len(keys))
+
+    def _groups(self, number: int) -> tuple[list[Rollout], Advantages]:
+        with self.learner.behaviour():
+            rollouts = [self._group(number, i) for i in range(self.config.rollout.groups_per_update)]
+        return rollouts, self._advantages(rollouts)
+
+    def _advantages(self, rollouts: list[Rollout]) -> Advantages:
+        columns = score(self.stack, rollouts).rewards
+        return combine(
+            columns,
+            self.config.reward_weights,
+            self.stds,
+            diversity=columns[DIVERSITY],
+            clip=self.config.update.advantage_clip,
+        )
+
+
+def race(method: Method, seed: int, num_updates: int, every: int, judging: Judging) -> Iterator[Result]:
+    """Yields the result after each measurement; the last one is complete."""
+    racer = Racer(method, seed, judging.weights, judging.training_renders)
+    result = Result(method.name, seed)
+    while True:
+        if racer.cost.updates % every == 0 or racer.cost.updates == num_updates:
+            with racer.policy.weights(racer.learner.ema):
+                result.curve.append(asdict(racer.cost) | judging.glance(racer.policy))
+            yield result
+        if racer.cost.updates == num_updates:
+            break
+        racer.one_update()
+    with racer.policy.weights(racer.learner.ema):
+        result.final = judging.whole(racer.policy, method.name, seed)
+    yield result
+
+
+def save(result: Result, folder: Path) -> None:
+    """Writes the JSON of a race, complete or not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{result.method}-{result.seed}.json").write_text(json.dumps(asdict(result), indent=1) + "\n")

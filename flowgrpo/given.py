@@ -1,0 +1,73 @@
+"""Images that were given instead of sampled, in the form that an update learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flowgrpo import seeds as seeding
+from flowgrpo.advantages import Advantages
+from flowgrpo.policies.base import Conditioning, Policy, Words
+from flowgrpo.rollout import Rollout, micro_batches
+
+_LATENTS = 9
+"""Sets these counters apart from others of the same seeds."""
+
+
+def given_rollout(
+    policy: Policy,
+    images: Float[Tensor, "sample 3 height width"],
+    captions: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    dropped: Bool[Tensor, " sample"] | None = None,
+    micro_batch_size: int = 32,
+) -> Rollout:
+    """A rollout whose final latents are the VAE's of some images in [0, 1].
+
+    Args:
+        seeds: one per image; the draw from the VAE's posterior follows from them.
+        dropped: images that are learned without their caption.
+    """
+    height, width = images.shape[2:]
+    shape = policy.latent_shape(width, height)
+    noise = torch.stack([seeding.noise(shape, _LATENTS, seed) for seed in seeds])
+    latents = torch.cat(
+        [
+            policy.encode_images(images[rows], noise[rows])
+            for rows in micro_batches(len(seeds), micro_batch_size)
+        ]
+    )
+    conditioning = policy.encode(captions, guided=True, width=width, height=height)
+    words = conditioning.positive
+    if dropped is not None:
+        words = _without(words, conditioning.unconditional(), dropped.to(policy.device))
+    return Rollout(
+        prompts=tuple(captions),
+        seeds=tuple(seeds),
+        images=images,
+        latents=latents,
+        transitions=(),
+        conditioning=Conditioning(words),
+        guidance_scale=1.0,
+        micro_batch_size=micro_batch_size,
+    )
+
+
+def _without(words: Words, unconditional: Words, dropped: Tensor) -> Words:
+    return {
+        name: torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), unconditional[name], tensor)
+        for name, tensor in words.items()
+    }
+
+
+def all_count(num_samples: int) -> Advantages:
+    """What SFT takes for advantages: every image is as good as another."""
+    return Advantages(
+        torch.ones(1, num_samples),
+        torch.ones(1, num_samples, dtype=torch.bool),
+        torch.zeros(1, dtype=torch.bool),
+    )

@@ -1,0 +1,101 @@
+"""Drives FLUX.1: latents stay images here and are packed two by two where the transformer is called.
+
+FLUX.1-dev was distilled with guidance as an input: a guidance scale costs nothing and there is no negative
+prompt. FLUX.1-schnell has no such input; a guidance scale above 1 is then plain guidance, in two halves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from flowgrpo import flow
+from flowgrpo.policies.base import Conditioning, Policy, Words
+from flowgrpo.policies.schedules import read_flow_levels
+from flowgrpo.policies.sd3 import MMDIT_TARGETS
+
+
+class FluxPolicy(Policy):
+    """A FLUX.1 pipeline and its active adapter."""
+
+    family = "flux"
+    default_targets = MMDIT_TARGETS
+
+    def __init__(self, pipeline: Any, device: torch.device) -> None:
+        network = pipeline.transformer.to(device=device)
+        super().__init__(pipeline, network, (pipeline.text_encoder, pipeline.text_encoder_2), device)
+        self.levels = read_flow_levels(pipeline.scheduler, own_ends=False)
+        self.schedule = self.levels.schedule
+        self.has_guidance_input = bool(network.config.guidance_embeds)
+
+    @property
+    def latent_channels(self) -> int:
+        """The transformer sees four latent elements as one token."""
+        return int(self.network.config.in_channels) // 4
+
+    @property
+    def size_step(self) -> int:
+        """Two latent elements."""
+        return 2 * self.vae_factor
+
+    def grid(self, num_steps: int, width: int, height: int) -> tuple[float, ...]:
+        """The `num_steps + 1` decreasing times; larger images get more noise where the folder says so."""
+        return self.levels.at((width // self.size_step) * (height // self.size_step)).grid(num_steps)
+
+    def velocity(
+        self,
+        latents: flow.Latents,
+        t: flow.Time,
+        conditioning: Conditioning,
+        guidance_scale: float = 1.0,
+        *,
+        detach_unconditional: bool = False,
+    ) -> flow.Latents:
+        """The velocity; a guidance scale is an input of the network where it has one."""
+        if not self.has_guidance_input:
+            return super().velocity(
+                latents, t, conditioning, guidance_scale, detach_unconditional=detach_unconditional
+            )
+        scales = torch.full((len(latents),), guidance_scale, device=self.device)
+        return self._predict(latents, t, conditioning.positive | {"guidance": scales})
+
+    def _read(self, text: str) -> Words:
+        embeds, pooled, _ = self.pipeline.encode_prompt(text, None, device=self.device)
+        return {"embeds": embeds, "pooled": pooled}
+
+    def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:
+        _, _, height, width = latents.shape
+        embeds = words["embeds"]
+        prediction = self.network(
+            hidden_states=pack(latents.to(self.dtype)),
+            timestep=self.model_time(t).expand(len(latents)) / 1000,
+            guidance=words.get("guidance"),
+            encoder_hidden_states=embeds,
+            pooled_projections=words["pooled"],
+            txt_ids=torch.zeros(embeds.shape[1], 3, device=self.device, dtype=embeds.dtype),
+            img_ids=positions(height // 2, width // 2).to(embeds),
+            return_dict=False,
+        )[0]
+        return unpack(cast(Tensor, prediction), height, width).float()
+
+
+def pack(latents: Tensor) -> Tensor:
+    """(sample, channel, height, width) to (sample, token, 4 channels): squares of 2 by 2 become tokens."""
+    squares = latents.unflatten(2, (-1, 2)).unflatten(4, (-1, 2))
+    packed: Tensor = squares.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+    return packed
+
+
+def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
+    """The inverse of `pack`; height and width in latent elements."""
+    squares = tokens.unflatten(2, (-1, 2, 2)).unflatten(1, (height // 2, width // 2))
+    latents: Tensor = squares.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+    return latents
+
+
+def positions(rows: int, columns: int) -> Tensor:
+    """(token, 3): 0, row and column of each token."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1)

@@ -1,0 +1,157 @@
+"""Where a base is and what it is: a diffusers folder, a hub id at a revision, or one .safetensors file.
+
+The family and what the network predicts are read from the files (the index, the scheduler's configuration,
+the names of the tensors, the file's metadata), never guessed from a name.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError, safe_open
+
+INDEX = "model_index.json"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+_UNET = "model.diffusion_model."
+_CLIP = "cond_stage_model.transformer.text_model."
+SIGNS: tuple[tuple[str, str], ...] = (
+    ("double_blocks.0.img_attn.norm.key_norm.scale", "FluxPipeline"),
+    (f"{_UNET}double_blocks.0.img_attn.norm.key_norm.scale", "FluxPipeline"),
+    ("joint_blocks.0.context_block.adaLN_modulation.1.bias", "StableDiffusion3Pipeline"),
+    (f"{_UNET}joint_blocks.0.context_block.adaLN_modulation.1.bias", "StableDiffusion3Pipeline"),
+    ("conditioner.embedders.1.model.positional_embedding", "StableDiffusionXLPipeline"),
+    (f"{_CLIP}embeddings.position_embedding.weight", "StableDiffusionPipeline"),
+)  # fmt: skip
+"""A tensor that only files of a family have, and the family's pipeline."""
+OTHER_SIGNS: tuple[tuple[str, str], ...] = (
+    ("edm_mean", "a Playground v2.5 model, whose noise levels are others"),
+    ("conditioner.embedders.0.model.positional_embedding", "an SDXL refiner"),
+    ("cond_stage_model.model.token_embedding.weight", "a Stable Diffusion 2 model"),
+    ("control_model.time_embed.0.weight", "a ControlNet"),
+    ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "a LoRA, not a base"),
+)
+"""A tensor that tells what a file is that we do not drive."""
+PREDICTIONS = {
+    "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"
+}  # fmt: skip
+"""Words of `modelspec.prediction_type` to ours."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A base that was found.
+
+    Attributes:
+        where: What diffusers is given: a folder, a hub id or a file.
+        pipeline: Name of the pipeline's class.
+        revision: Of a hub id; None is its main branch.
+        index: The pipeline's components as `model_index.json` lists them; empty for a file.
+        prediction: What a file says that its network predicts; None where it says nothing.
+        is_zero_snr: Whether a file says that its noise ends at zero signal.
+    """
+
+    where: str
+    pipeline: str
+    revision: str | None = None
+    index: dict[str, Any] = field(default_factory=dict)
+    prediction: str | None = None
+    is_zero_snr: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """One file for all weights."""
+        return self.where.endswith(".safetensors")
+
+
+def find(source: str | Path, revision: str | None = None) -> Source:
+    """What is at a source.
+
+    Args:
+        source: a folder, a file, or a hub id (`owner/name`, or `owner/name@revision`).
+
+    Raises LookupError where there is nothing, ValueError where it is something that cannot be a base.
+    """
+    path = Path(source)
+    if path.suffix.lower() in PICKLES:
+        raise ValueError(
+            f"{path.name} is a pickle, which can run programs when it is opened; FlowGRPO reads "
+            "safetensors only: convert the file, or get it as .safetensors"
+        )
+    if path.is_file():
+        return _file(path)
+    if path.is_dir():
+        if not (path / INDEX).is_file():
+            raise LookupError(f"{source} has no {INDEX}, so it is no diffusers folder: name one that has")
+        return _indexed(str(source), path / INDEX, None)
+    return _hub(source, revision)
+
+
+def _hub(source: str | Path, revision: str | None) -> Source:
+    if isinstance(source, Path) or source.startswith((".", "/")) or source.count("/") != 1:
+        raise LookupError(
+            f"there is no folder {source}: name a diffusers folder, a .safetensors file or a hub id "
+            "such as owner/name"
+        )
+    name, _, pinned = source.partition("@")
+    revision = revision or pinned or None
+    try:
+        index = Path(hf_hub_download(name, INDEX, revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise LookupError(f"{source} is neither a folder nor a model that the hub gave: {error}") from error
+    return _indexed(name, index, revision)
+
+
+def _indexed(where: str, path: Path, revision: str | None) -> Source:
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        name = index["_class_name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{INDEX} of {where} cannot be read ({error}): get the model again, its copy is damaged"
+        ) from error
+    return Source(where, str(name), revision, index)
+
+
+def _file(path: Path) -> Source:
+    """Reads the header alone: names, shapes and metadata."""
+    if path.suffix.lower() != ".safetensors":
+        raise ValueError(f"{path.name} is no model: expected a .safetensors file or a diffusers folder")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            names, metadata = set(opened.keys()), opened.metadata() or {}
+            first = f"{_UNET}input_blocks.0.0.weight"
+            channels = opened.get_slice(first).get_shape()[1] if first in names else 4
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path.name} is damaged or cut short: get it again ({error})") from error
+    if channels != 4:
+        raise ValueError(
+            f"{path.name} is an inpainting or editing model ({channels} input channels): choose its "
+            "text-to-image sibling"
+        )
+    pipeline = _pipeline_of(path, names)
+    return Source(str(path), pipeline, prediction=_prediction(names, metadata), is_zero_snr="ztsnr" in names)
+
+
+def _pipeline_of(path: Path, names: set[str]) -> str:
+    for name, what in OTHER_SIGNS:
+        if name in names:
+            raise ValueError(f"{path.name} is {what}; FlowGRPO cannot drive it: choose another model")
+    for name, pipeline in SIGNS:
+        if name in names:
+            return pipeline
+    raise ValueError(
+        f"{path.name} holds none of the models that FlowGRPO can drive (SD 1.5, SDXL, SSD-1B, SD3, FLUX.1): "
+        "its tensors have other names"
+    )
+
+
+def _prediction(names: set[str], metadata: dict[str, str]) -> str | None:
+    """What the file itself says: the marker tensor `v_pred`, or ModelSpec's metadata."""
+    if "v_pred" in names:
+        return "v_prediction"
+    return PREDICTIONS.get(metadata.get("modelspec.prediction_type", "").lower())
