@@ -15,6 +15,7 @@ from flowgrpo import lora
 from flowgrpo.choices import Algorithm, FlowGRPO
 from flowgrpo.config import UpdateConfig
 from flowgrpo.policies.base import Policy
+from flowgrpo.world import World
 
 EMA_WARM_UP = 10
 """The average's decay is at most (1 + n) / (EMA_WARM_UP + n) at update n, so that early updates are not
@@ -30,9 +31,17 @@ class Learner:
         ema: Their moving average, which evaluates and ships.
         copies: Other copies that the algorithm keeps (NFT's "old", AWM's "average", DPO's "reference").
         rollouts: Rollouts learned from.
+        world: The processes that learn as one.
     """
 
-    def __init__(self, policy: Policy, config: UpdateConfig, algorithm: Algorithm | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        config: UpdateConfig,
+        algorithm: Algorithm | None = None,
+        world: World | None = None,
+    ) -> None:
+        self.world = world or World()
         self.policy = policy
         self.config = config
         self.algorithm: Algorithm = algorithm or FlowGRPO()
@@ -74,6 +83,7 @@ class Learner:
 
         A norm that is not finite skips the step, so that no weight and no moment ever sees it.
         """
+        self.world.sum_gradients(self.parameters.values())
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.config.max_grad_norm
         ).item()

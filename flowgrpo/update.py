@@ -43,8 +43,8 @@ def update(
 ) -> Iterator[Progress | UpdateMetrics]:
     """Yields a Progress after each network call and an UpdateMetrics after each optimiser step.
 
-    rollouts: one per group, in the order of the rows of `advantages`. Stopping early leaves the weights as
-    they were after the last UpdateMetrics.
+    rollouts: one per group of this process, in the order of the rows of `advantages`. Stopping early leaves
+    the weights as they were after the last UpdateMetrics.
     """
     if len(rollouts) != len(advantages.values):
         raise ValueError(
@@ -52,7 +52,8 @@ def update(
         )
     method = make_method(learner)
     pieces = list(method.pieces(rollouts, advantages))
-    num_samples = int((advantages.is_counted & _finite(rollouts, advantages)).sum())
+    own_samples = (advantages.is_counted & _finite(rollouts, advantages)).sum().item()
+    num_samples = int(learner.world.total({"samples": float(own_samples)})["samples"])
     for _ in range(learner.config.updates_per_rollout):
         yield from _one_update(learner, method, pieces, num_samples)
     learner.rollouts += 1
@@ -68,7 +69,8 @@ def _one_update(
 ) -> Iterator[Progress | UpdateMetrics]:
     """Gradients of all pieces, then one step."""
     started, tally = time.perf_counter(), Tally()
-    num_terms = int(sum(piece.counted.sum().item() for piece in pieces))
+    own_terms = sum(piece.counted.sum().item() for piece in pieces)
+    num_terms = int(learner.world.total({"terms": float(own_terms)})["terms"])
     learner.optimizer.zero_grad(set_to_none=True)
     for index, piece in enumerate(pieces):
         (method.loss(piece, tally) / num_terms).backward()
@@ -76,7 +78,8 @@ def _one_update(
     norm, is_skipped = learner.step() if num_terms else (0.0, False)
     if num_terms and not is_skipped:
         method.after_step()
-    means = {name: total / max(num_terms, 1) for name, total in tally.sums.items()}
+    sums, peaks = learner.world.total(tally.sums), learner.world.peak(tally.peaks)
+    means = {name: total / max(num_terms, 1) for name, total in sums.items()}
     yield UpdateMetrics(
         update=learner.update,
         loss=means.pop("loss", 0.0),
@@ -86,5 +89,5 @@ def _one_update(
         is_skipped=is_skipped,
         seconds=time.perf_counter() - started,
         means=means,
-        peaks=tally.peaks,
+        peaks=peaks,
     )
