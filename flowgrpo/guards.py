@@ -237,8 +237,12 @@ def _spread(history: History) -> Iterator[Alarm]:
 
 
 def _unscored(history: History) -> Iterator[Alarm]:
+    """A reward that worked and fails now pauses the run; one that never could score these prompts was told of
+    at the start.
+    """
     for name, share in history[-1].items():
         if name.startswith("unscored_share/") and share > UNSCORED_SHARE:
             reward = name.partition("/")[2]
             sentence = f"reward '{reward}' could not score {share:.0%} of the images: mend it or leave it out"
-            yield Alarm("unscored", "pause", sentence, reward)
+            worked = any(before <= UNSCORED_SHARE for before in _column(history[:-1], name))
+            yield Alarm("unscored", "pause" if worked else "warn", sentence, reward)

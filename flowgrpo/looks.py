@@ -1,4 +1,4 @@
-"""How images look as a whole: saturation, contrast and sharpness, which hacked rewards drive off (rewards.md).
+"""How images look as a whole: saturation, contrast and sharpness, which hacked rewards drive off.
 
 A reward that is exploited often shows first in these: colours burn, contrast climbs, texture sharpens to
 grain. They say nothing of quality; a guard compares them with the base's.

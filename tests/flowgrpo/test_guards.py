@@ -114,6 +114,11 @@ def test_images_that_look_burnt_are_told(way: int) -> None:
     assert hacking([], [], [], {"saturation": [0.4, 0.6]}, {"saturation": 0.1}) is None
 
 
+def test_a_reward_that_never_scored_these_prompts_is_a_warning_only() -> None:
+    (alarm,) = alarms(history(5, last=5, unscored_share__clip=0.2))
+    assert (alarm.name, alarm.level) == ("unscored", "warn")
+
+
 def test_a_single_skipped_update_is_no_alarm() -> None:
     assert alarms(history(policy__skipped=1.0)) == []
 
