@@ -1,5 +1,5 @@
-"""A checkpoint: adapter, its average, the optimiser and where the run stands. Loading one continues bit for
-bit.
+"""A checkpoint: adapter (or whole network), its average and other copies, the optimiser and where the run
+stands. Loading one continues bit for bit.
 
 A checkpoint is made at the end of an update. There is no generator state in it: noise follows from counters,
 so the update number is all the randomness there is. On another device or another version a run goes on, but
@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flowgrpo import lora, manifest
+from flowgrpo import lora, manifest, whole
 from flowgrpo.learner import Learner
 from flowgrpo.manifest import DamagedCheckpointError, newest_valid, remove_leftovers, verify
+from flowgrpo.policies.base import Policy
 
 __all__ = [
     "DamagedCheckpointError", "load_checkpoint", "newest_valid",
@@ -62,10 +63,9 @@ def save_checkpoint(
     for which, tensors in adapters.items():
         _refuse_non_finite({f"{which} {name}": tensor for name, tensor in tensors.items()})
     _refuse_non_finite(optimizer)
-    assert learner.policy.lora_config is not None
     facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
     with manifest.committing(folder, facts) as temporary:
-        lora.save(temporary, learner.policy.lora_config, learner.policy.lora_prefix, **adapters)
+        _write_weights(temporary, learner.policy, adapters)
         save_file(
             {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
             temporary / OPTIMIZER_FILE,
@@ -79,20 +79,41 @@ def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
     """Puts the learner back to where `save_checkpoint` saw it and returns the progress it was given.
 
     Raises DamagedCheckpointError before anything is touched, ValueError if the adapter has another rank or
-    other targets.
+    other targets, LookupError if another algorithm made it and it lacks a copy that this one keeps.
     """
     verify(folder)
-    config, raw = lora.load(folder, "raw")
-    if config != learner.policy.lora_config:
-        raise ValueError(f"checkpoint {folder.name} has {config}, the run has {learner.policy.lora_config}")
     document = json.loads((folder / PROGRESS_FILE).read_text())
-    lora.copy_into(learner.parameters, raw)
-    for which, weights in (("ema", learner.ema), *learner.copies.items()):
-        lora.copy_into(weights, lora.load(folder, which)[1])
+    kept: dict[str, dict[str, Tensor]] = {
+        "raw": dict(learner.parameters), "ema": learner.ema, **learner.copies
+    }  # fmt: skip
+    found = {which: _read_weights(folder, learner.policy, which) for which in kept}
+    for which, weights in kept.items():
+        lora.copy_into(weights, found[which])
     learner.load_optimizer_tensors(load_file(folder / OPTIMIZER_FILE))
     learner.load_state(document["learner"])
     progress: dict[str, Any] = document["progress"]
     return progress
+
+
+def _write_weights(folder: Path, policy: Policy, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """An adapter as an adapter, a whole network as a network."""
+    if policy.lora_config is None:
+        whole.save(folder, **weights)
+    else:
+        lora.save(folder, policy.lora_config, policy.lora_prefix, **weights)
+
+
+def _read_weights(folder: Path, policy: Policy, which: str) -> dict[str, Tensor]:
+    """What `_write_weights` wrote, for the same policy; raises ValueError for another."""
+    if whole.is_whole(folder) != (policy.lora_config is None):
+        saved, wanted = ("a network", "an adapter") if policy.lora_config else ("an adapter", "all weights")
+        raise ValueError(f"checkpoint {folder.name} has {saved}, the run trains {wanted}")
+    if policy.lora_config is None:
+        return whole.load(folder, which)
+    config, tensors = lora.load(folder, which)
+    if config != policy.lora_config:
+        raise ValueError(f"checkpoint {folder.name} has {config}, the run has {policy.lora_config}")
+    return tensors
 
 
 def _refuse_non_finite(tensors: Mapping[str, Tensor]) -> None:

@@ -39,6 +39,8 @@ Time = float | Float[Tensor, " sample"]
 class Schedule(Protocol):
     """The noise levels of a model: where a sampler walks, and what the network calls them."""
 
+    def __hash__(self) -> int: ...
+
     def grid(self, num_steps: int) -> tuple[float, ...]:
         """`num_steps + 1` decreasing RF times; the last is 0."""
         ...
@@ -134,9 +136,10 @@ def prediction_from(velocity: Latents, latents: Latents, t: Time, kind: Predicti
     return alpha * eps - sigma * x0
 
 
-def prediction_scale(t: float, kind: Prediction) -> float:
+def prediction_scale(t: Time, kind: Prediction) -> Time:
     """|d prediction / d velocity| at fixed latents: what an error of the velocity is to the network."""
-    return {"flow": 1.0, "epsilon": 1 - t, "sample": t, "v_prediction": 1 / vp_scale(t)}[kind]
+    scales: dict[Prediction, Time] = {"flow": 1.0, "epsilon": 1 - t, "sample": t}
+    return 1 / vp_scale(t) if kind == "v_prediction" else scales[kind]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,11 +11,14 @@ from torch import Tensor
 
 from flowgrpo import seeds as seeding
 from flowgrpo.advantages import Advantages
+from flowgrpo.flow import Schedule
 from flowgrpo.policies.base import Conditioning, Policy, Words
 from flowgrpo.rollout import Rollout, micro_batches
 
 _LATENTS = 9
 """Sets these counters apart from others of the same seeds."""
+_QUANTILES = 1000
+"""Of the times that a model was trained at: one for each of SD's timesteps."""
 
 
 def given_rollout(
@@ -54,7 +58,15 @@ def given_rollout(
         conditioning=Conditioning(words),
         guidance_scale=1.0,
         micro_batch_size=micro_batch_size,
+        times=training_times(policy.schedule),
     )
+
+
+@lru_cache(maxsize=8)
+def training_times(schedule: Schedule) -> tuple[float, ...]:
+    """The times that a model was trained at, equally likely, from noise to 0: the grid of given images."""
+    shares = ((index + 0.5) / _QUANTILES for index in reversed(range(_QUANTILES)))
+    return (*(schedule.training_time(share) for share in shares), 0.0)
 
 
 def _without(words: Words, unconditional: Words, dropped: Tensor) -> Words:
@@ -62,6 +74,14 @@ def _without(words: Words, unconditional: Words, dropped: Tensor) -> Words:
         name: torch.where(dropped.view(-1, *[1] * (tensor.ndim - 1)), unconditional[name], tensor)
         for name, tensor in words.items()
     }
+
+
+def preferred(num_pairs: int) -> Advantages:
+    """The advantages of pairs that people have judged, rollouts of two rows with the better image first."""
+    values = torch.tensor([1.0, -1.0]).repeat(num_pairs, 1)
+    return Advantages(
+        values, torch.ones_like(values, dtype=torch.bool), torch.zeros(num_pairs, dtype=torch.bool)
+    )
 
 
 def all_count(num_samples: int) -> Advantages:

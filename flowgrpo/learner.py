@@ -21,6 +21,10 @@ EMA_WARM_UP = 10
 """The average's decay is at most (1 + n) / (EMA_WARM_UP + n) at update n, so that early updates are not
 forgotten.
 """
+FIRST_LOSS_SCALE = 2.0**16
+"""Gradients of a mean over latent elements lie below what float16 resolves; this lifts them."""
+CALM_STEPS = 100
+"""Finite steps in a row after which the loss scale doubles."""
 
 
 class Learner:
@@ -48,6 +52,10 @@ class Learner:
         self.parameters = policy.trainable_parameters()
         if not self.parameters:
             raise ValueError("the policy has nothing to learn: attach a LoRA first")
+        if policy.lora_config is None and self.algorithm.name != "sft":
+            raise ValueError(
+                f"{self.algorithm.name} needs an adapter, whose absence is its reference: attach a LoRA"
+            )
         self.optimizer = _optimizer(list(self.parameters.values()), config)
         self.ema = self._clone()
         kept = {"nft": "old", "awm": "average", "dpo": "reference"}.get(self.algorithm.name)
@@ -55,6 +63,10 @@ class Learner:
         self.update = 0
         self.rollouts = 0
         self.skipped = 0
+        self.loss_scale = FIRST_LOSS_SCALE if policy.dtype == torch.float16 else 1.0
+        self._calm_steps = 0
+        if config.gradient_checkpointing:
+            policy.network.enable_gradient_checkpointing()
 
     def _clone(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
@@ -77,6 +89,10 @@ class Learner:
         with self.policy.weights(self.copies["old"]):
             yield
 
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss; scaled, where the network computes in float16, until the step."""
+        (loss * self.loss_scale).backward()
+
     def step(self) -> tuple[float, bool]:
         """One optimiser step on the gradients as they are; returns (their norm, whether the step was
         skipped).
@@ -84,17 +100,33 @@ class Learner:
         A norm that is not finite skips the step, so that no weight and no moment ever sees it.
         """
         self.world.sum_gradients(self.parameters.values())
+        if self.loss_scale != 1:
+            for parameter in self.parameters.values():
+                if parameter.grad is not None:
+                    parameter.grad.div_(self.loss_scale)
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.config.max_grad_norm
         ).item()
         self.update += 1
-        if not math.isfinite(norm):
-            self.skipped += 1
-        else:
+        is_finite = math.isfinite(norm)
+        if is_finite:
             self.optimizer.step()
             self.average(self.ema, self.config.ema_decay)
+        else:
+            self.skipped += 1
         self.optimizer.zero_grad(set_to_none=True)
-        return norm, not math.isfinite(norm)
+        self._adjust_loss_scale(is_finite)
+        return norm, not is_finite
+
+    def _adjust_loss_scale(self, is_finite: bool) -> None:
+        """Half of it after an overflow, twice as much after a calm while (as torch.amp.GradScaler)."""
+        if self.policy.dtype != torch.float16:
+            return
+        self._calm_steps = self._calm_steps + 1 if is_finite else 0
+        if not is_finite:
+            self.loss_scale /= 2
+        elif self._calm_steps % CALM_STEPS == 0:
+            self.loss_scale *= 2
 
     @torch.no_grad()
     def average(self, weights: Mapping[str, Tensor], decay: float, *, warm_up: bool = True) -> None:
@@ -106,20 +138,27 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Counters, as JSON."""
-        return {"update": self.update, "rollouts": self.rollouts, "skipped": self.skipped}
+        return {
+            "update": self.update, "rollouts": self.rollouts, "skipped": self.skipped,
+            "loss_scale": self.loss_scale, "calm_steps": self._calm_steps,
+        }  # fmt: skip
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state`; a checkpoint from before rollouts were counted has one per update."""
         self.update, self.skipped = state["update"], state["skipped"]
         self.rollouts = state.get("rollouts", self.update)
+        self.loss_scale = state.get("loss_scale", self.loss_scale)
+        self._calm_steps = state.get("calm_steps", 0)
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """AdamW's moments and counts as `<kind>/<parameter>`."""
+        """The optimiser's moments and counts as `<kind>/<parameter>`; a count that is a plain number
+        (bitsandbytes) as int64.
+        """
         state = self.optimizer.state
         return {
-            f"{kind}/{name}": tensor
+            f"{kind}/{name}": value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.int64)
             for name, parameter in self.parameters.items()
-            for kind, tensor in state.get(parameter, {}).items()
+            for kind, value in state.get(parameter, {}).items()
         }
 
     def load_optimizer_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -129,7 +168,8 @@ class Learner:
             kind, _, name = key.partition("/")
             parameter = self.parameters[name]
             device = "cpu" if kind == "step" else parameter.device
-            self.optimizer.state[parameter][kind] = tensor.to(device, copy=True)
+            is_number = tensor.dtype == torch.int64
+            self.optimizer.state[parameter][kind] = int(tensor) if is_number else tensor.to(device, copy=True)
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: UpdateConfig) -> torch.optim.Optimizer:

@@ -145,7 +145,7 @@ def _for_file(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Adds (alpha / rank) B A to the weights, and returns the weights as they were, by module name.
+    """Adds (alpha / rank) B A to the weights, and returns the weights as they were, by name.
 
     Raises ValueError for an adapter that does not fit. Whatever is raised, no weight has changed.
     """
@@ -159,7 +159,7 @@ def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor])
             weight = _weight(network, name)
             low, high = (tensors[f"{name}.lora_{half}.weight"].to(weight.device).float() for half in "AB")
             delta = (config.alpha / config.rank) * (high.flatten(1) @ low.flatten(1))
-            originals[name] = weight.clone()
+            originals[f"{name}.weight"] = weight.clone()
             weight.copy_(weight.float() + delta.view_as(weight))
         undo.pop_all()
     return originals
@@ -178,9 +178,9 @@ def _check_fit(weight: Tensor, name: str, tensors: Mapping[str, Tensor]) -> None
 
 @torch.no_grad()
 def unmerge(network: nn.Module, originals: Mapping[str, Tensor]) -> None:
-    """Puts back what `merge` returned."""
+    """Puts back what `merge` or `whole.replace` returned."""
     for name, original in originals.items():
-        _weight(network, name).copy_(original)
+        network.get_parameter(name).copy_(original)
 
 
 def _weight(network: nn.Module, name: str) -> Tensor:

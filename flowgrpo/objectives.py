@@ -1,11 +1,10 @@
-"""Losses of one transition, per sample. No model, no optimiser, no reduction over samples (algorithms.md
-1.3).
+"""The losses: one number per sample from what networks said. No model, no optimiser, no reduction over
+samples.
 
-    ratio  = exp(log_prob - old_log_prob)
-    policy = -min(ratio A, clip(ratio, 1 - c, 1 + c) A)
-    KL     = mean over elements of (v - v_reference)^2
-
-log_prob is a mean over latent elements, so a ratio of 1 + c is c * elements nats of the transition's density.
+Each is written as its paper writes it; docs/algorithm.md has them all in one notation. log_prob and every
+error are means over latent elements, so a number means the same at every resolution, and a ratio of 1 + c is
+c * elements nats of the transition's density. Where differences far below an error's size matter (AWM, DPO),
+errors are float64.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flowgrpo.flow import Latents, x0_hat
+from flowgrpo.flow import Latents, Prediction, Time, level, prediction_scale
 
 PerSample = Float[Tensor, " sample"]
 
@@ -42,16 +41,6 @@ def clipped(ratio: PerSample, advantages: PerSample, clip_range: float) -> Polic
     free = ratio * advantages
     held = ratio.clamp(1 - clip_range, 1 + clip_range) * advantages
     return PolicyLoss(-free.minimum(held), ratio, held < free)
-
-
-def grpo_loss(
-    log_prob: PerSample, old_log_prob: PerSample, advantages: PerSample, clip_range: float
-) -> PolicyLoss:
-    """GRPO's surrogate of one transition (Flow-GRPO, equation 4).
-
-    At ratio 1 its gradient is -A grad log_prob.
-    """
-    return clipped((log_prob - old_log_prob).exp(), advantages, clip_range)
 
 
 def guard_ratio(next_latents: Latents, mean: Latents, old_mean: Latents, std: float) -> PerSample:
@@ -93,51 +82,100 @@ def sft_loss(prediction: Latents, target: Latents, weight: PerSample) -> PerSamp
     return weight * ((prediction - target) ** 2).flatten(1).mean(1)
 
 
+def better_share(advantages: PerSample, clip: float) -> PerSample:
+    """r = 1/2 + 1/2 clip(A / clip, -1, 1): how far a sample belongs to DiffusionNFT's better policy."""
+    return 0.5 + 0.5 * (advantages / clip).clamp(-1, 1)
+
+
+@dataclass(frozen=True)
+class ContrastLoss:
+    """DiffusionNFT's loss of each sample, and the errors of the two implicit policies."""
+
+    loss: PerSample
+    positive: PerSample
+    negative: PerSample
+
+
 def nft_loss(
-    latents: Latents,
-    x0: Latents,
     velocity: Latents,
     old_velocity: Latents,
-    t: float,
+    target: Latents,
+    t: Time,
     share: PerSample,
-    beta: float,
     *,
+    beta: float,
     adaptive: bool = True,
-) -> PerSample:
-    """DiffusionNFT's contrast of an implicit better and worse policy (arXiv 2509.16117, section 3).
+) -> ContrastLoss:
+    """DiffusionNFT's contrast of an implicit better and worse policy (arXiv 2509.16117).
 
         v+ = (1 - beta) v_old + beta v        v- = (1 + beta) v_old - beta v
-        loss = (share |x0+ - x0|^2 + (1 - share) |x0- - x0|^2) / beta
+        loss = (r |x0+ - x0|^2 + (1 - r) |x0- - x0|^2) / beta,        x0+- = latents - t v+-
+
+    x0+- - x0 is t (target - v+-), in RF and VP coordinates alike. Without the adaptive weight the loss is a
+    constant + t^2 (2 (2 r - 1) <d, v_old - target> + beta |d|^2), d = v - v_old: advantage-weighted matching
+    in a well around the old policy. At d = 0 its value says nothing of r; its gradient does.
 
     Args:
+        target: eps - x0.
         share: r in [0, 1], how much of the image is to be taken as better.
-        adaptive: divides each square by its own mean absolute error, without gradient.
+        adaptive: divides each square by its own mean absolute error, at least 1e-5, without gradient.
     """
-    total = torch.zeros_like(share)
-    for side, part in ((1.0, share), (-1.0, 1 - share)):
-        implicit = old_velocity + side * beta * (velocity - old_velocity)
-        error = (x0_hat(latents, implicit, t) - x0).flatten(1)
-        size = error.detach().double().abs().mean(1).clamp(min=1e-5).float() if adaptive else 1.0
-        total = total + part * (error**2).mean(1) / size
-    return total / beta
+    d = beta * (velocity - old_velocity)
+    positive = _clean_error(old_velocity + d, target, t, adaptive)
+    negative = _clean_error(old_velocity - d, target, t, adaptive)
+    return ContrastLoss((share * positive + (1 - share) * negative) / beta, positive, negative)
 
 
-def matching_likelihood(velocity: Latents, target: Latents, t: float, power: float) -> PerSample:
-    """AWM's log-likelihood surrogate -(t / p) (l^p - 0^p), l = mean (v - target)^2 (arXiv 2509.25050).
+def _clean_error(velocity: Latents, target: Latents, t: Time, adaptive: bool) -> PerSample:
+    """mean (x0_hat - x0)^2, over mean |x0_hat - x0| where it is adaptive; float64."""
+    off = (level(t, velocity) * (target - velocity)).flatten(1).double()
+    size = off.detach().abs().mean(1).clamp(min=1e-5) if adaptive else 1.0
+    return (off**2).mean(1) / size
 
-    In float64: p below 1 has a steep start.
+
+def matching_error(velocity: Latents, target: Latents) -> PerSample:
+    """mean (v - (eps - x0))^2, the flow-matching loss (arXiv 2210.02747); float64."""
+    return (velocity.double() - target.double()).square().flatten(1).mean(1)
+
+
+def matching_likelihood(velocity: Latents, target: Latents, t: Time, power: float) -> PerSample:
+    """AWM's log-likelihood surrogate -(t / p) (l^p - 0^p), l the flow-matching loss, 0 read as 1e-10 (arXiv
+    2509.25050 and its code's generalised Huber weight). At p = 1 it is -t l.
     """
-    error = (velocity.double() - target.double()).square().flatten(1).mean(1)
+    error = matching_error(velocity, target)
     likelihood: Tensor = ((error + 1e-10) ** power - 1e-10**power) * (-t / power)
     return likelihood
 
 
-def dpo_loss(better: PerSample, worse: PerSample, beta: float) -> tuple[PerSample, Bool[Tensor, " sample"]]:
-    """(-log sigmoid(-(beta / 2) (better - worse)), whether the pair is told right already).
+def prediction_error(velocity: Latents, target: Latents, t: Time, prediction: Prediction) -> PerSample:
+    """Mean squared error of what a network predicts (epsilon, v, x0): what it was trained to make small.
+
+    At one time a prediction is the velocity times a number, plus what does not depend on the network.
+    """
+    return prediction_scale(t, prediction) ** 2 * matching_error(velocity, target)
+
+
+def imitation_weights(
+    advantages: Float[Tensor, "group sample"], counted: Bool[Tensor, "group sample"], temperature: float
+) -> Float[Tensor, "group sample"]:
+    """exp(A / temperature) over its mean in the group: reward-weighted regression (Peters & Schaal 2007; the
+    RWR of arXiv 2305.13301). 0 where a sample does not count.
+    """
+    logits = (advantages / temperature).masked_fill(~counted, -torch.inf)
+    shares = torch.where(counted, logits.softmax(1), 0.0)
+    return shares * counted.sum(1, keepdim=True)
+
+
+def preference_margin(better: PerSample, worse: PerSample, beta: float) -> PerSample:
+    """-(beta / 2) (better - worse): by how much the policy prefers the better image more than its reference
+    does (Diffusion-DPO, arXiv 2311.12908, eq. 14, with its T folded into beta).
 
     Args:
-        better, worse: error of the policy minus that of the reference on each image of the pair; of -1 / 2
-            the constant of arXiv 2311.12908, eq. 14, with its T folded into beta.
+        better, worse: error of the policy minus that of the reference on each image of the pair.
     """
-    inside = -(beta / 2) * (better - worse)
-    return -F.logsigmoid(inside), inside > 0
+    return -(beta / 2) * (better - worse)
+
+
+def dpo_loss(margin: PerSample) -> PerSample:
+    """-log sigmoid(margin); ln 2 where the policy is its reference."""
+    return -F.logsigmoid(margin)

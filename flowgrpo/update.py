@@ -33,9 +33,13 @@ class UpdateMetrics:
     """True if a gradient was not finite: no step was taken."""
     seconds: float
     means: dict[str, float] = field(default_factory=dict)
-    """What the algorithm reports besides: ratio, clip_fraction, drift, accuracy, weight."""
+    """What the algorithm reports besides: ratio, clip_fraction, drift, positive, negative, accuracy,
+    margin.
+    """
     peaks: dict[str, float] = field(default_factory=dict)
-    """Largest values: ratio_error, |ratio - 1| against the sampler's own log_probs before the first step."""
+    """Largest values: weight; ratio_error, |ratio - 1| to the sampler's own log_probs before the first
+    step.
+    """
 
 
 def update(
@@ -54,10 +58,8 @@ def update(
     pieces = list(method.pieces(rollouts, advantages))
     own_samples = (advantages.is_counted & _finite(rollouts, advantages)).sum().item()
     num_samples = int(learner.world.total({"samples": float(own_samples)})["samples"])
-    for _ in range(learner.config.updates_per_rollout):
-        yield from _one_update(learner, method, pieces, num_samples)
-    learner.rollouts += 1
-    method.after_rollout()
+    for remaining in reversed(range(learner.config.updates_per_rollout)):
+        yield from _one_update(learner, method, pieces, num_samples, is_last=remaining == 0)
 
 
 def _finite(rollouts: Sequence[Rollout], advantages: Advantages) -> Bool[Tensor, "group sample"]:
@@ -65,19 +67,24 @@ def _finite(rollouts: Sequence[Rollout], advantages: Advantages) -> Bool[Tensor,
 
 
 def _one_update(
-    learner: Learner, method: Method, pieces: Sequence[Piece], num_samples: int
+    learner: Learner, method: Method, pieces: Sequence[Piece], num_samples: int, *, is_last: bool
 ) -> Iterator[Progress | UpdateMetrics]:
-    """Gradients of all pieces, then one step."""
+    """Gradients of all pieces, then one step; the last of a rollout also ends the rollout."""
     started, tally = time.perf_counter(), Tally()
     own_terms = sum(piece.counted.sum().item() for piece in pieces)
     num_terms = int(learner.world.total({"terms": float(own_terms)})["terms"])
     learner.optimizer.zero_grad(set_to_none=True)
     for index, piece in enumerate(pieces):
-        (method.loss(piece, tally) / num_terms).backward()
+        learner.backward(method.loss(piece, tally) / num_terms)
+        if is_last:
+            piece.memory.clear()
         yield Progress(index + 1, len(pieces))
     norm, is_skipped = learner.step() if num_terms else (0.0, False)
     if num_terms and not is_skipped:
         method.after_step()
+    if is_last:
+        learner.rollouts += 1
+        method.after_rollout()
     sums, peaks = learner.world.total(tally.sums), learner.world.peak(tally.peaks)
     means = {name: total / max(num_terms, 1) for name, total in sums.items()}
     yield UpdateMetrics(

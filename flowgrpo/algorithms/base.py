@@ -16,7 +16,7 @@ from torch import Tensor
 
 from flowgrpo import objectives
 from flowgrpo.advantages import Advantages
-from flowgrpo.flow import Latents
+from flowgrpo.flow import Latents, Time
 from flowgrpo.learner import Learner
 from flowgrpo.policies.base import Conditioning
 from flowgrpo.rollout import Rollout, StoredTransition
@@ -24,43 +24,59 @@ from flowgrpo.rollout import Rollout, StoredTransition
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples that go through the network together, all at one time.
+    """Samples that go through the network together.
 
     Attributes:
         latents: What the network sees, RF coordinates.
+        t: Of all samples, or one per sample.
+        advantages: Of each sample, or what the algorithm makes of them.
         stored: The transition that is replayed, its rows taken; None for losses on final images.
-        x0, eps: What `latents` were made of, where they were noised anew.
+        target: eps - x0, the velocity that image and noise ask for, where latents were noised anew.
         weight: Of this piece's step among the trained ones.
         memory: What the rollout's first update leaves for its later ones.
     """
 
     latents: Latents
-    t: float
+    t: Time
     conditioning: Conditioning
     guidance_scale: float
     advantages: Tensor
     counted: Tensor
     stored: StoredTransition | None = None
-    x0: Latents | None = None
-    eps: Latents | None = None
+    target: Latents | None = None
     weight: float = 1.0
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 
-@dataclass
 class Tally:
-    """Numbers of an update: sums over its terms, and largest values."""
+    """Numbers of an update: sums over its terms, and largest values.
 
-    sums: dict[str, float] = field(default_factory=dict)
-    peaks: dict[str, float] = field(default_factory=dict)
+    They stay on the device until they are asked for, so that no network call waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._peaks: dict[str, Tensor] = {}
 
     def add(self, name: str, values: Tensor) -> None:
         """Adds one number per term that counts."""
-        self.sums[name] = self.sums.get(name, 0.0) + values.detach().sum().item()
+        total = values.detach().double().sum()
+        self._sums[name] = self._sums[name] + total if name in self._sums else total
 
     def peak(self, name: str, values: Tensor) -> None:
-        """Remembers the largest number."""
-        self.peaks[name] = max(self.peaks.get(name, 0.0), values.detach().max().item())
+        """Remembers the largest number; what is none is passed over."""
+        largest = values.detach().nan_to_num(0.0).max()
+        self._peaks[name] = self._peaks[name].maximum(largest) if name in self._peaks else largest
+
+    @property
+    def sums(self) -> dict[str, float]:
+        """Name to sum."""
+        return {name: value.item() for name, value in self._sums.items()}
+
+    @property
+    def peaks(self) -> dict[str, float]:
+        """Name to largest value."""
+        return {name: value.item() for name, value in self._peaks.items()}
 
 
 class Method(ABC):
@@ -75,7 +91,9 @@ class Method(ABC):
 
     @abstractmethod
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """The loss of each sample of a piece, at the policy's velocity there."""
+        """The loss of each sample of a piece, at the policy's velocity there; those that do not count are
+        left out afterwards.
+        """
 
     def loss(self, piece: Piece, tally: Tally) -> Tensor:
         """Summed loss of the samples of a piece that count, the KL to the reference included."""
@@ -102,17 +120,22 @@ class Method(ABC):
 
     def reference_velocity(self, piece: Piece) -> Latents:
         """The base's velocity, computed once a rollout."""
-        if "reference" not in piece.memory:
+        if "base" not in piece.memory:
             with torch.no_grad(), self.policy.reference():
-                piece.memory["reference"] = self.velocity(piece)
-        return piece.memory["reference"]
+                piece.memory["base"] = self.velocity(piece)
+        return piece.memory["base"]
 
     def velocity_of(self, copy: str, piece: Piece) -> Latents:
         """The velocity under one of the learner's copies, computed once a rollout."""
-        if copy not in piece.memory:
+        name = f"copy {copy}"
+        if name not in piece.memory:
             with torch.no_grad(), self.policy.weights(self.learner.copies[copy]):
-                piece.memory[copy] = self.velocity(piece)
-        return piece.memory[copy]
+                piece.memory[name] = self.velocity(piece)
+        return piece.memory[name]
+
+    def forget(self, copy: str, piece: Piece) -> None:
+        """Has the copy asked again: it has moved."""
+        piece.memory.pop(f"copy {copy}", None)
 
     def after_step(self) -> None:
         """Called after each optimiser step that was taken."""

@@ -1,8 +1,9 @@
 """Losses on final images that are noised anew: NFT, AWM, RWR and SFT.
 
 They need no trajectory, so any sampler may have made the images, long ago or by another policy. Latents of
-each image at each of a few noise levels of the sampler's own grid go through the network; the noise follows
-from counters. Guidance is not part of the loss: the conditional half alone learns.
+each image at a few noise levels of the sampler's own grid go through the network, each image with levels of
+its own; levels and noise follow from counters. Guidance is not part of the loss: the conditional half alone
+learns.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from flowgrpo import flow, objectives, seeds
 from flowgrpo.advantages import Advantages
 from flowgrpo.algorithms.base import Method, Piece, Tally, counted_rows
 from flowgrpo.flow import Latents
+from flowgrpo.policies.base import Conditioning
 from flowgrpo.rollout import Rollout
 
 _NOISE = 7
 """Sets these counters apart from those of the sampler's noise."""
+_LEVELS = 8
+"""And these from both."""
 
 
 class Forward(Method):
@@ -28,35 +32,61 @@ class Forward(Method):
 
     def pieces(self, rollouts: Sequence[Rollout], advantages: Advantages) -> Iterator[Piece]:
         """One per noise level of a micro-batch."""
-        for rollout, rows, values, counted in counted_rows(rollouts, advantages):
-            for level, t in enumerate(self.levels(rollout)):
-                yield self.noised(rollout, rows, t, level, values, counted)
+        for rollout, rows, values, counted in counted_rows(rollouts, self.taught(advantages)):
+            # A broken sample's numbers are not finite, and 0 times those would not be 0.
+            x0 = rollout.latents[rows].float()
+            x0 = torch.where(counted.view(-1, *[1] * (x0.ndim - 1)), x0, 0.0)
+            words, keys = rollout.conditioning.rows(rows), rollout.seeds[rows]
+            for level in range(self.num_levels):
+                t = self.times(rollout, keys, level)
+                yield self.noised(x0, t, words, keys, level, values, counted)
+
+    @property
+    def num_levels(self) -> int:
+        """Noise levels of each image and update."""
+        return int(self.settings.levels)
+
+    @property
+    def noisiest(self) -> float:
+        """Share of the grid, from its noisy end, that they are drawn from."""
+        return float(self.settings.noisiest)
+
+    def taught(self, advantages: Advantages) -> Advantages:
+        """What the loss takes for advantages."""
+        return advantages
 
     def noised(
-        self, rollout: Rollout, rows: slice, t: float, level: int, values: Tensor, counted: Tensor
+        self,
+        x0: Latents,
+        t: Tensor,
+        conditioning: Conditioning,
+        keys: Sequence[int],
+        level: int,
+        values: Tensor,
+        counted: Tensor,
     ) -> Piece:
-        """Some rows of a rollout's final latents, noised to time t."""
-        x0 = torch.where(_over(counted, rollout.latents), rollout.latents[rows].float(), 0.0)
+        """Clean latents at times t; equal keys have equal noise."""
         counters = (self.learner.rollouts, level)
-        eps = torch.stack([seeds.noise(x0.shape[1:], _NOISE, s, *counters) for s in rollout.seeds[rows]])
-        eps = eps.to(x0)
+        eps = torch.stack([seeds.noise(x0.shape[1:], _NOISE, key, *counters) for key in keys]).to(x0)
         latents = flow.noised(x0, eps, t).to(self.policy.dtype)
-        conditioning = rollout.conditioning.rows(rows)
-        return Piece(latents, t, conditioning, 1.0, values, counted, x0=x0, eps=eps)
+        return Piece(latents, t, conditioning, 1.0, values, counted, target=eps - x0)
 
-    def levels(self, rollout: Rollout) -> list[float]:
-        """The noise levels of a group: some of the noisiest share of its grid, without repetition where
-        there are enough.
-        """
-        times = rollout.times[:-1]
-        candidates = times[: max(1, math.ceil(self.settings.noisiest * len(times)))]
-        generator = torch.Generator().manual_seed(
-            seeds.derive_seed(_NOISE, rollout.seeds[0], self.learner.rollouts)
-        )
-        order: list[int] = []
-        while len(order) < self.settings.levels:
-            order += torch.randperm(len(candidates), generator=generator).tolist()
-        return [candidates[index] for index in sorted(order[: self.settings.levels])]
+    def times(self, rollout: Rollout, keys: Sequence[int], level: int) -> Tensor:
+        """The noise level of each key's image, float64."""
+        times = [self._time(rollout.times, key, level) for key in keys]
+        return torch.tensor(times, dtype=torch.float64, device=rollout.latents.device)
+
+    def _time(self, times: Sequence[float], key: int, level: int) -> float:
+        """One of the noisiest times of a grid; all of them come up before one comes up again."""
+        candidates = times[: max(1, math.ceil(self.noisiest * (len(times) - 1)))]
+        counters = (_LEVELS, key, self.learner.rollouts, level // len(candidates))
+        generator = torch.Generator().manual_seed(seeds.derive_seed(*counters))
+        order = torch.randperm(len(candidates), generator=generator)
+        return candidates[int(order[level % len(candidates)])]
+
+    def native_error(self, piece: Piece, velocity: Latents) -> Tensor:
+        """Mean squared error of what the network itself predicts."""
+        return objectives.prediction_error(velocity, target_of(piece), piece.t, self.policy.prediction)
 
 
 class NFT(Forward):
@@ -67,17 +97,18 @@ class NFT(Forward):
         self.velocity_of("old", piece)
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """arXiv 2509.16117, in x0 space."""
-        assert piece.x0 is not None
+        """arXiv 2509.16117, times the advantages' clip, as in its code: A grad of the matching error."""
+        clip = self.learner.config.advantage_clip
+        share = objectives.better_share(piece.advantages, clip)
         old = self.velocity_of("old", piece)
-        share = 0.5 + 0.5 * (piece.advantages / self.learner.config.advantage_clip).clamp(-1, 1)
-        tally.add("drift", objectives.velocity_kl(velocity, old)[piece.counted])
-        losses = objectives.nft_loss(
-            piece.latents.float(), piece.x0, velocity, old, piece.t, share,
-            self.settings.beta, adaptive=self.settings.adaptive,
+        terms = objectives.nft_loss(
+            velocity, old, target_of(piece), piece.t, share,
+            beta=self.settings.beta, adaptive=self.settings.adaptive,
         )  # fmt: skip
-        scaled: Tensor = losses * self.learner.config.advantage_clip
-        return scaled
+        tally.add("drift", objectives.velocity_kl(velocity, old)[piece.counted])
+        tally.add("positive", terms.positive[piece.counted])
+        tally.add("negative", terms.negative[piece.counted])
+        return clip * terms.loss
 
     def after_rollout(self) -> None:
         """The old policy follows, the more slowly the longer the run."""
@@ -90,25 +121,24 @@ class AWM(Forward):
 
     def prepare(self, piece: Piece) -> None:
         """The average's velocity, as it is now."""
-        piece.memory.pop("average", None)
+        self.forget("average", piece)
         if self.settings.ema_kl_weight > 0:
             self.velocity_of("average", piece)
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """arXiv 2509.25050."""
-        target = target_velocity(piece)
-        likelihood = objectives.matching_likelihood(velocity, target, piece.t, self.settings.power)
+        """arXiv 2509.25050. The old likelihood is that of the rollout's first update, at the same noise."""
+        likelihood = objectives.matching_likelihood(velocity, target_of(piece), piece.t, self.settings.power)
         old = piece.memory.setdefault("likelihood", likelihood.detach())
+        # Where the advantage is negative the loss has no floor: advantages are scaled to 1 at most.
         advantages = (piece.advantages / self.learner.config.advantage_clip).clamp(-1, 1)
         terms = objectives.clipped((likelihood - old).exp(), advantages, self.settings.ratio_clip)
         tally.add("ratio", terms.ratio[piece.counted])
-        tally.add("clip_fraction", terms.is_clipped[piece.counted].float())
+        tally.add("clip_fraction", terms.is_clipped[piece.counted])
         if self.settings.ema_kl_weight == 0:
             return terms.loss
         drift = objectives.velocity_kl(velocity, self.velocity_of("average", piece))
         tally.add("drift", drift[piece.counted])
-        loss: Tensor = terms.loss + drift * self.settings.ema_kl_weight
-        return loss
+        return terms.loss + float(self.settings.ema_kl_weight) * drift
 
     def after_step(self) -> None:
         """The average follows."""
@@ -118,41 +148,37 @@ class AWM(Forward):
 class RWR(Forward):
     """Reward-weighted regression towards the better images of a group."""
 
+    def taught(self, advantages: Advantages) -> Advantages:
+        """The weights of a group, 1 on average."""
+        temperature = self.settings.temperature
+        weights = objectives.imitation_weights(advantages.values, advantages.is_counted, temperature)
+        return Advantages(weights, advantages.is_counted, advantages.dead_groups)
+
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """exp(A / temperature) times the model's own training loss (Peters & Schaal 2007)."""
-        weights: Tensor = (piece.advantages / self.settings.temperature).clamp(max=3).exp()
-        tally.add("weight", weights[piece.counted])
-        return weights * native_error(self.policy.prediction, piece, velocity)
+        """The model's own training loss, weighted."""
+        tally.peak("weight", piece.advantages)
+        return piece.advantages * self.native_error(piece, velocity)
 
 
 class SFT(Forward):
     """The model's own training loss on images that are given (stage 1)."""
 
-    def levels(self, rollout: Rollout) -> list[float]:
-        """One level per micro-batch of a dataset, spread as the model was trained."""
-        share = seeds.derive_seed(_NOISE, *rollout.seeds[:1], self.learner.rollouts) / 2**63
-        return [self.policy.schedule.training_time(share)]
+    num_levels = 1
+    noisiest = 1.0
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """Ho et al. 2020, eq. 14, weighted as `sft_weight` says."""
+        """Ho et al. 2020, eq. 14, weighted as `sft_weight` says; networks that predict a velocity weigh
+        noise levels by what they predict.
+        """
         del tally
-        is_debiased = self.settings.weighting == "debiased" and self.policy.prediction != "flow"
-        weight = max(1.0, piece.t / (1 - piece.t)) if is_debiased else 1.0
-        return weight * native_error(self.policy.prediction, piece, velocity)
+        error = self.native_error(piece, velocity)
+        if self.settings.weighting == "uniform" or self.policy.prediction != "epsilon":
+            return error
+        alpha, _ = flow.vp_alpha_sigma(torch.as_tensor(piece.t))
+        return objectives.sft_weight(alpha**2) * error
 
 
-def native_error(prediction: flow.Prediction, piece: Piece, velocity: Latents) -> Tensor:
-    """Mean squared error of what the network itself predicts, one number per sample."""
-    scale = flow.prediction_scale(piece.t, prediction)
-    return scale**2 * objectives.velocity_kl(velocity, target_velocity(piece))
-
-
-def target_velocity(piece: Piece) -> Latents:
+def target_of(piece: Piece) -> Latents:
     """eps - x0 of re-noised latents."""
-    assert piece.x0 is not None
-    assert piece.eps is not None
-    return piece.eps - piece.x0
-
-
-def _over(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (like.ndim - 1))
+    assert piece.target is not None
+    return piece.target

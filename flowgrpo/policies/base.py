@@ -19,7 +19,7 @@ from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from flowgrpo import flow, lora
+from flowgrpo import flow, lora, whole
 from flowgrpo.config import LoraConfig
 
 MAX_CACHED_PROMPTS = 4096
@@ -280,21 +280,40 @@ class Policy(ABC):
         self._layers, self._live = lora.layers(self.network), lora.parameters(self.network)
         self.lora_config = config
 
+    def unfreeze(self) -> None:
+        """Has all weights of the network learn, without an adapter.
+
+        Raises ValueError below float32, where a small step would be rounded away.
+        """
+        if self.lora_config is not None:
+            raise ValueError("this policy has an adapter, which is what learns: load the policy again")
+        if self.dtype != torch.float32:
+            raise ValueError(
+                f"all weights learn in float32 only and the base is in {self.dtype}: set precision to "
+                "float32, or train an adapter"
+            )
+        self.network.requires_grad_(True)
+        self._live = dict(self.network.named_parameters())
+
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        """Name (`<module>.lora_A.weight`) to parameter, in the network's order; float32."""
+        """Name to parameter, in the network's order, float32: of the adapter (`<module>.lora_A.weight`), or
+        of the whole network after `unfreeze`.
+        """
         return self._live
 
     def load_adapter(self, checkpoint: Path, which: str = "ema") -> None:
-        """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed; replaces an
-        earlier one.
+        """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed, or puts its whole
+        network in their place; replaces an earlier one.
         """
         if self.lora_config is not None:
             raise ValueError(
                 "a policy that is being tuned cannot load a second adapter: load the policy again"
             )
-        config, tensors = lora.load(checkpoint, which)
         self.unload_adapter()
-        self._merged = lora.merge(self.network, config, tensors)
+        if whole.is_whole(checkpoint):
+            self._merged = whole.replace(self.network, whole.load(checkpoint, which))
+        else:
+            self._merged = lora.merge(self.network, *lora.load(checkpoint, which))
 
     def unload_adapter(self) -> None:
         """Back to the base, bit for bit."""
