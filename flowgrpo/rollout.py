@@ -145,7 +145,6 @@ class Sampler:
         return torch.stack([seeding.noise(shape, *self.run_key, seed, step) for seed in seeds])
 
 
-@torch.no_grad()
 def denoise(
     policy: Policy, prompts: Sequence[str], *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Generator[Progress, None, None]:
@@ -208,17 +207,18 @@ def _steps(
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
     before: solvers.Memory | None = None
     for step, (t, s) in enumerate(pairwise(times)):
-        velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
-        if sampler.window and step in sampler.window:
-            noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
-            stored = _draw(sampler, step, (t, s, times[1]), latents, velocity, noise)
-            if sampler.is_kept(step):
-                kept.append(stored)
-            latents, before = stored.next_latents, None
-        elif sampler.solver == "dpmpp_2m":
-            latents, before = solvers.multistep(latents, velocity, t, s, before)
-        else:
-            latents = kernels.transition(latents, velocity, t, s).next_latents
+        with torch.no_grad():  # not around the yield: the caller would be without gradients too
+            velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
+            if sampler.window and step in sampler.window:
+                noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
+                stored = _draw(sampler, step, (t, s, times[1]), latents, velocity, noise)
+                if sampler.is_kept(step):
+                    kept.append(stored)
+                latents, before = stored.next_latents, None
+            elif sampler.solver == "dpmpp_2m":
+                latents, before = solvers.multistep(latents, velocity, t, s, before)
+            else:
+                latents = kernels.transition(latents, velocity, t, s).next_latents
         yield latents
 
 

@@ -1,0 +1,68 @@
+"""How much memory tensors take while code runs, without taking it: counted under torch's fake tensors."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of storages that operations make and that are still alive.
+
+    Attributes:
+        now, peak: bytes.
+
+    Args:
+        known: tensors that are there already and are counted elsewhere, such as weights.
+    """
+
+    def __init__(self, known: Iterable[Tensor] = ()) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self._sizes: dict[int, int] = {tensor.untyped_storage()._cdata: 0 for tensor in known}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Runs the operation and counts the storages that are new."""
+        del types
+        made = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(made):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return made
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._sizes:
+            return  # a view, or an operation in place
+        self._sizes[key] = storage.nbytes()
+        self.now += storage.nbytes()
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key)
+
+    def _forget(self, key: int) -> None:
+        self.now -= self._sizes.pop(key, 0)
+
+
+@contextmanager
+def counted(known: Iterable[Tensor]) -> Iterator[tuple[LiveBytes, FlopCounterMode]]:
+    """Inside, live bytes and operations are counted; under `pretending` nothing is computed."""
+    live = LiveBytes(known)
+    flops = FlopCounterMode(display=False)
+    with live, flops:
+        yield live, flops
+
+
+def pretending() -> FakeTensorMode:
+    """Inside, tensors have shapes and no numbers, and take no memory."""
+    return FakeTensorMode(allow_non_fake_inputs=True)

@@ -1,0 +1,116 @@
+"""Architectures of well-known bases, from their published configurations: sizes without weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import nn
+
+from flowgrpo.policies.flux import FluxPolicy
+from flowgrpo.policies.sd3 import SD3Policy
+from flowgrpo.policies.source import INDEX
+from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
+
+FOLDER = Path(__file__).parent / "policies" / "published"
+DRIVERS = {"sd15": SD15Policy, "sdxl": SDXLPolicy, "sd3": SD3Policy, "flux": FluxPolicy}
+WORDS = {"sd15": (77, 768, 0), "sdxl": (77, 2048, 1280), "sd3": (333, 4096, 2048), "flux": (512, 4096, 768)}
+"""Family to (tokens, width, pooled width) of its real text encoders' output."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A base without its weights.
+
+    Attributes:
+        name: as published, or the folder's.
+        network, vae: their configurations.
+        words: (tokens, width, pooled width) of an encoded prompt.
+        text_parameters: parameters of the text encoders; 0 where they are not known.
+    """
+
+    name: str
+    family: str
+    network: dict[str, Any]
+    vae: dict[str, Any]
+    words: tuple[int, int, int]
+    text_parameters: int = 0
+
+    def build_network(self) -> nn.Module:
+        """The denoiser on the meta device."""
+        return _build(self.network)
+
+    def build_vae(self) -> nn.Module:
+        """The VAE on the meta device."""
+        return _build(self.vae)
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels per latent element along one side."""
+        return int(2 ** (len(self.vae["block_out_channels"]) - 1))
+
+    @property
+    def default_targets(self) -> tuple[str, ...]:
+        """What gets an adapter where a configuration names nothing."""
+        return DRIVERS[self.family].default_targets
+
+
+def _build(config: dict[str, Any]) -> nn.Module:
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}
+    with torch.device("meta"):
+        network: nn.Module = getattr(diffusers, config["_class_name"])(**settings)
+    return network
+
+
+def known() -> list[str]:
+    """Names of the published bases."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def architecture(source: str | Path) -> Architecture:
+    """Of a published base by its name, or of a diffusers folder.
+
+    Raises LookupError where there is neither.
+    """
+    path = FOLDER / f"{source}.json"
+    if path.is_file():
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        family, text = stored["family"], stored["text_parameters"]
+        return Architecture(str(source), family, stored["network"], stored["vae"], WORDS[family], text)
+    folder = Path(source)
+    if (folder / INDEX).is_file():
+        return _of_folder(folder)
+    raise LookupError(
+        f"there is no folder {source} and no published base of that name: name a diffusers folder, or one "
+        f"of {', '.join(known())}"
+    )
+
+
+FAMILY_OF = {
+    "StableDiffusionPipeline": "sd15", "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusion3Pipeline": "sd3", "FluxPipeline": "flux",
+}  # fmt: skip
+"""Pipeline class to family."""
+
+
+def _of_folder(folder: Path) -> Architecture:
+    def read(part: str) -> dict[str, Any]:
+        config: dict[str, Any] = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
+        return config
+
+    pipeline = json.loads((folder / INDEX).read_text(encoding="utf-8"))["_class_name"]
+    if pipeline not in FAMILY_OF:
+        raise LookupError(f"{folder} is a {pipeline}; FlowGRPO can drive {', '.join(FAMILY_OF)}")
+    family = FAMILY_OF[pipeline]
+    network = read("transformer" if family in ("sd3", "flux") else "unet")
+    width = network.get("joint_attention_dim") or network["cross_attention_dim"]
+    pooled = network.get("pooled_projection_dim") or read("text_encoder_2").get("projection_dim", 0) \
+        if family != "sd15" else 0  # fmt: skip
+    clip = read("text_encoder").get("max_position_embeddings", 77)
+    # T5's words come after CLIP's in SD3 and alone in FLUX, at the lengths that diffusers pads to.
+    tokens = {"sd3": clip + 256, "flux": WORDS["flux"][0]}.get(family, clip)
+    return Architecture(folder.name, family, network, read("vae"), (tokens, width, pooled))
