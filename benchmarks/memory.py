@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.common import Line, Studio, publish, studio
-from flowgrpo.config import SamplingConfig, fast_and_faithful
+from flowgrpo.config import SamplingConfig
+from flowgrpo.presets import fast_and_faithful
 from flowgrpo.runs.headless import images_of, wait_for_worker
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.starter.dataset import plan

@@ -1,10 +1,18 @@
 """Reward columns of some groups -> one advantage per sample (rewards.md 7.2).
 
-    z     = clip((r - group mean) / max(group std, s / 2), -3, 3)     s: the reward's std within groups of the
-    base A     = sum_k w_k z_k / sum_k |w_k|                               over the rewards that the group has
-    A     = A / max(batch std of A, 1/4)                              batch, not group: a flat group stays
-    flat A     = A * clip(d / group mean d, 1/2, 2) where A > 0            d: a sample's distance from its
-    neighbours A     = min(A, 0) where a gate failed;   A = clip(A, -5, 5)
+    z = clip((r - group mean) / max(group std, s / 2), -3, 3)    s: the reward's std in groups of the base
+    A = sum_k w_k z_k / sum_k |w_k|                              over the rewards that the group has
+    A = A / max(batch std of A, 1/4)                             batch, not group: a flat group stays flat
+    A = A * clip(d / group mean d, 1/2, 2) where A > 0           d: a sample's distance from its neighbours
+    A = min(A, 0) where a gate failed;   A = clip(A, -5, 5)
+
+That is `std = calibrated`. The other statistics are those of published code: z = (r - mean) / std, and no
+second division:
+
+    group      mean and std of the group                        DanceGRPO, MixGRPO
+    global     mean of the group, std of all rewards (over n)   Flow-GRPO, DiffusionNFT, AWM
+    pooled     mean of the group, sqrt(mean over groups of the variance within)
+    running    mean and std of the prompt's last rewards        DDPO
 
 A missing score is NaN and is never taken for a number. A group that shows no difference is dead and teaches
 nothing. All in float64, since group differences can be small beside the rewards themselves.
@@ -19,6 +27,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flowgrpo.config import AdvantageConfig
+from flowgrpo.running import Buffers, RunningStatistics
+
+RAW_SUM = "weighted sum"
+"""Name of the one column that `raw_sum` makes of all rewards."""
 STD_FLOOR = 0.5
 """Of the calibrated std: a group half as varied as usual is the flattest that is scaled up to full
 advantages.
@@ -46,6 +59,8 @@ class Advantages:
     is_counted: Bool[Tensor, "group sample"]
     dead_groups: Bool[Tensor, " group"]
     metrics: dict[str, float] = field(default_factory=dict)
+    buffers: Buffers = field(default_factory=dict)
+    """The running statistics after this rollout, where they are used; JSON."""
 
 
 def calibrate(rewards: Mapping[str, Rewards]) -> dict[str, float]:
@@ -71,42 +86,65 @@ def combine(
     diversity: Rewards | None = None,
     gate_failed: Bool[Tensor, "group sample"] | None = None,
     clip: float = 5.0,
+    config: AdvantageConfig | None = None,
+    running: RunningStatistics | None = None,
 ) -> Advantages:
     """The rule above.
 
     A group has a reward if more than half of its samples were scored by it; a sample counts if every reward
-    that its group has scored it. Raises ValueError for a weighted reward without scores or without a
-    calibrated std.
+    that its group has scored it. Of a raw sum, a sample has all weighted rewards or none. Raises ValueError
+    for a weighted reward without scores, or without the statistics that `config` asks for.
+
+    Args:
+        config: which statistics; the calibrated ones by default.
+        running: at the prompts of these groups; for `std = running`.
     """
+    config = config or AdvantageConfig()
     used = {name: weight for name, weight in weights.items() if weight != 0}
-    _check(rewards, used, calibrated_stds)
-    columns = {name: rewards[name].double() for name in used}
-    scored = {name: column.isfinite() for name, column in columns.items()}
-    present = {name: mask.sum(1) > mask.shape[1] / 2 for name, mask in scored.items()}
-    counted = torch.stack([scored[name] | ~present[name][:, None] for name in used]).all(0)
-    counted &= torch.stack(list(present.values())).any(0)[:, None]
-    counted &= (counted.sum(1) >= 2)[:, None]
+    _check(rewards, used, calibrated_stds, config, running)
+    raw = columns = {name: rewards[name].double() for name in used}
+    if config.combine == "raw_sum":
+        summed = torch.stack([weight * raw[name] for name, weight in used.items()]).sum(0)
+        columns, used = {RAW_SUM: summed}, {RAW_SUM: 1.0}
+    counted, present = _presence(columns)
 
     total = torch.zeros_like(next(iter(columns.values())))
     weight_sum = torch.zeros(len(total), dtype=torch.float64, device=total.device)
     alive = torch.zeros_like(weight_sum, dtype=torch.bool)
     for name, weight in used.items():
-        z, varies = _normalise(
-            columns[name], counted & present[name][:, None], calibrated_stds.get(name, 0.0)
-        )
+        mask = counted & present[name][:, None]
+        if config.std == "calibrated":
+            z, varies = _calibrated(columns[name], mask, calibrated_stds.get(name, 0.0))
+        else:
+            z, varies = _published(name, columns[name], mask, config, running)
         total += weight * z
         weight_sum += abs(weight) * present[name]
         alive |= varies & present[name]
     counted &= alive[:, None]
     values = torch.where(counted, total / weight_sum.clamp(min=1e-12)[:, None], 0.0)
-    values = values / max(_std(values[counted]), BATCH_STD_FLOOR)
-    values = _shape(values, counted, diversity, gate_failed).clamp(-clip, clip)
-    metrics = _metrics(values, counted, alive) | _reward_metrics(columns, scored)
-    return Advantages(values.float(), counted, ~alive, metrics)
+    if config.std == "calibrated":
+        values = values / max(_std(values[counted]), BATCH_STD_FLOOR)
+    values = _shape(values, counted, diversity if config.diversity else None, gate_failed).clamp(-clip, clip)
+    metrics = _metrics(values, counted, alive) | _reward_metrics(raw)
+    buffers = running.after(columns) if running else {}
+    return Advantages(values.float(), counted, ~alive, metrics, buffers)
+
+
+def _presence(columns: Mapping[str, Rewards]) -> tuple[Tensor, dict[str, Tensor]]:
+    """(samples that count as far as their scores go, name to whether each group has that reward)."""
+    scored = {name: column.isfinite() for name, column in columns.items()}
+    present = {name: mask.sum(1) > mask.shape[1] / 2 for name, mask in scored.items()}
+    counted = torch.stack([scored[name] | ~present[name][:, None] for name in columns]).all(0)
+    counted &= torch.stack(list(present.values())).any(0)[:, None]
+    return counted & (counted.sum(1) >= 2)[:, None], present
 
 
 def _check(
-    rewards: Mapping[str, Rewards], used: Mapping[str, float], calibrated_stds: Mapping[str, float]
+    rewards: Mapping[str, Rewards],
+    used: Mapping[str, float],
+    calibrated_stds: Mapping[str, float],
+    config: AdvantageConfig,
+    running: RunningStatistics | None,
 ) -> None:
     if not used:
         raise ValueError(
@@ -117,8 +155,11 @@ def _check(
             raise ValueError(
                 f"reward '{name}' has a weight but no scores; there are scores of {sorted(rewards)}"
             )
-        if name not in calibrated_stds and rewards[name].isfinite().any():
+        is_calibrated = config.std != "calibrated" or name in calibrated_stds
+        if not is_calibrated and rewards[name].isfinite().any():
             raise ValueError(f"reward '{name}' has no calibrated std: calibrate on groups of the base first")
+    if config.std == "running" and running is None:
+        raise ValueError("std running needs the running statistics of the groups' prompts")
     shapes = {tuple(rewards[name].shape) for name in used}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2:
         raise ValueError(f"rewards must all have the one shape (group, sample), got {sorted(shapes)}")
@@ -133,7 +174,7 @@ def _group_moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (squares / (count - 1).clamp(min=1)).sqrt()
 
 
-def _normalise(values: Tensor, mask: Tensor, calibrated_std: float) -> tuple[Tensor, Tensor]:
+def _calibrated(values: Tensor, mask: Tensor, calibrated_std: float) -> tuple[Tensor, Tensor]:
     """(z, whether the reward varies in the group) of one reward."""
     mean, std = _group_moments(values, mask)
     noise = ROUNDING * mean.abs().clamp(min=1)
@@ -142,6 +183,30 @@ def _normalise(values: Tensor, mask: Tensor, calibrated_std: float) -> tuple[Ten
     return torch.where(mask, z.clamp(-Z_CLIP, Z_CLIP), 0.0), std >= noise.clamp(
         min=DEAD_SHARE * calibrated_std
     )
+
+
+def _published(
+    name: str, values: Tensor, mask: Tensor, config: AdvantageConfig, running: RunningStatistics | None
+) -> tuple[Tensor, Tensor]:
+    """(z, whether the reward varies in the group) by the statistics of published code.
+
+    Their small numbers beside the std (1e-4, 1e-8) are not needed: what varies by no more than rounding is
+    dead.
+    """
+    mean, within = _group_moments(values, mask)
+    noise = ROUNDING * mean.abs().clamp(min=1)
+    varies = std = within
+    if config.std == "running":
+        assert running is not None
+        mean, std = running.moments(name, values)
+        varies = std
+    elif config.std == "global":
+        std = torch.full_like(within, _std(values[mask]))
+    elif config.std == "pooled":
+        free = (mask.sum(1) - 1).clamp(min=0) * (within >= noise)
+        std = torch.full_like(within, ((within**2 * free).sum() / free.sum().clamp(min=1)).sqrt().item())
+    z = (values - mean[:, None]) / std.maximum(noise)[:, None]
+    return torch.where(mask, z, 0.0), varies >= noise
 
 
 def _shape(values: Tensor, counted: Tensor, diversity: Tensor | None, gate_failed: Tensor | None) -> Tensor:
@@ -172,10 +237,10 @@ def _metrics(values: Tensor, counted: Tensor, alive: Tensor) -> dict[str, float]
     }
 
 
-def _reward_metrics(columns: Mapping[str, Tensor], scored: Mapping[str, Tensor]) -> dict[str, float]:
+def _reward_metrics(columns: Mapping[str, Tensor]) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name, values in columns.items():
-        mask = scored[name]
+        mask = values.isfinite()
         metrics[f"unscored_share/{name}"] = 1 - mask.double().mean().item()
         if mask.any():
             metrics[f"reward/{name}"] = values[mask].mean().item()

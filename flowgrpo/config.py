@@ -1,6 +1,6 @@
 """Every knob of sampling and tuning, in one place, without torch (the web process reads it too).
 
-Models are frozen and refuse unknown keys and non-finite numbers; a preset is a function that returns one.
+Models are frozen and refuse unknown keys and non-finite numbers; presets are in `flowgrpo/presets.py`.
 """
 
 from __future__ import annotations
@@ -108,6 +108,19 @@ class AdvantageConfig(Config):
     diversity: bool = True
     """Praise what is unlike its group more (rewards.md 7.2)."""
 
+    @model_validator(mode="after")
+    def _statistics_exist(self) -> AdvantageConfig:
+        if self.combine == "raw_sum" and self.std == "calibrated":
+            raise ValueError(
+                "each reward is calibrated alone, so a raw_sum has no calibrated std: "
+                "choose pooled, group, global or running, or combine normalised"
+            )
+        if self.min_count > self.buffer_size:
+            raise ValueError(
+                f"min_count must be at most buffer_size, got {self.min_count} with {self.buffer_size}"
+            )
+        return self
+
 
 class LoraConfig(Config):
     """The adapter that learns."""
@@ -200,25 +213,3 @@ class RunConfig(Config):
 
 DEFAULT_WEIGHTS: dict[str, float] = {"verifier": 0.5, "clip": 0.3, "quality": 0.2}
 """The embedded rewards of a run on the starter (rewards.md 7.1)."""
-
-
-def smoke(prompts: tuple[str, ...]) -> RunConfig:
-    """Two small updates: does everything work? About 20 s on two cores."""
-    return RunConfig(
-        prompts=prompts,
-        reward_weights=DEFAULT_WEIGHTS,
-        num_updates=2,
-        checkpoint_every=1,
-        sample_every=1,
-        samples=4,
-        rollout=RolloutConfig(group_size=8, groups_per_update=2),
-    )
-
-
-def fast_and_faithful(prompts: tuple[str, ...], num_updates: int = 60) -> RunConfig:
-    """Eight steps without guidance, tuned towards what sixteen guided ones show; 8 minutes on two cores."""
-    return RunConfig(prompts=prompts, reward_weights=DEFAULT_WEIGHTS, num_updates=num_updates)
-
-
-PRESETS = {"smoke": smoke, "fast and faithful": fast_and_faithful}
-"""Preset name to function of the prompts."""

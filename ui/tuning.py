@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flowgrpo.config import DEFAULT_WEIGHTS, PRESETS, RunConfig
+from flowgrpo.config import DEFAULT_WEIGHTS, RunConfig
+from flowgrpo.presets import STARTER_PRESETS
 from storage import checkpoints, groups, runs
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat
@@ -47,9 +48,9 @@ class Sample:
 
 def preset_form(name: str) -> RunForm:
     """The numbers of a preset; raises `Refused` for a name that is none."""
-    if name not in PRESETS:
-        raise Refused(f"The presets are {', '.join(PRESETS)}; choose one of them.")
-    config = PRESETS[name](("portrait",))
+    if name not in STARTER_PRESETS:
+        raise Refused(f"The presets are {', '.join(STARTER_PRESETS)}; choose one of them.")
+    config = STARTER_PRESETS[name](("portrait",))
     assert config.lora is not None
     return RunForm(
         weights=config.reward_weights,

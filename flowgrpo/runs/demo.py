@@ -25,8 +25,9 @@ from jaxtyping import UInt8
 from rich.console import Console
 from torch import Tensor
 
-from flowgrpo.config import RunConfig, SamplingConfig, fast_and_faithful
+from flowgrpo.config import RunConfig, SamplingConfig
 from flowgrpo.evaluation import KID, Difference, Evaluator, Measurements, compare
+from flowgrpo.presets import fast_and_faithful
 from flowgrpo.runs.demo_report import table, write_sheet
 from flowgrpo.runs.headless import engine, images_of, wait_for_run, wait_for_worker
 from flowgrpo.runs.worker import WEIGHTS

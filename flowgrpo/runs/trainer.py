@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from flowgrpo.learner import Learner
 from flowgrpo.policies import load_policy
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress, Rollout, denoise, rollout_settings
+from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits, layout, samples
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.failpoints import failpoint
@@ -61,6 +62,8 @@ class Position:
     unscored_in_a_row: int = 0
     calibrated_stds: dict[str, float] | None = None
     """Each reward's usual std within a group of the base; one that has scored nothing yet is absent."""
+    running: Buffers = field(default_factory=dict)
+    """The prompts' last rewards, where advantages come from running statistics."""
 
 
 class Trainer:
@@ -210,6 +213,8 @@ class Trainer:
                 self.position.calibrated_stds,
                 diversity=columns.rewards.get(DIVERSITY),
                 clip=self.config.update.advantage_clip,
+                config=self.config.advantages,
+                running=self._running(rollouts),
             )
             shares = {n: v for n, v in advantages.metrics.items() if n.startswith("unscored_share/")}
             metrics = (
@@ -230,9 +235,17 @@ class Trainer:
                 else:
                     is_touched = True
                     self._note(step, metrics)
-        self.position.rollout = number
+        self.position.rollout, self.position.running = number, advantages.buffers
         self._time(time.perf_counter() - started)
         self._end_without_scores(columns)
+
+    def _running(self, rollouts: list[Rollout]) -> RunningStatistics | None:
+        """What the prompts of these groups were given before, where advantages come from that."""
+        settings = self.config.advantages
+        if settings.std != "running":
+            return None
+        prompts = [rollout.prompts[0] for rollout in rollouts]
+        return RunningStatistics(prompts, self.position.running, settings.buffer_size, settings.min_count)
 
     def _end_without_scores(self, columns: Columns) -> None:
         """Ends the run when its rewards have been silent for too long; nothing can be learned any more."""

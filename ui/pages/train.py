@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from flowgrpo.config import PRESETS
+from flowgrpo.presets import STARTER_PRESETS
 from storage import runs
 from storage.errors import NotSavedError
 from ui import tuning
@@ -78,7 +78,7 @@ class _Form:
                 )
                 for name in tuning.REWARDS
             ]
-        self.preset = gr.Radio(list(PRESETS), value=_FIRST_PRESET, label="Preset", elem_id="preset")
+        self.preset = gr.Radio(list(STARTER_PRESETS), value=_FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
             self.num_updates = gr.Number(first.num_updates, label="Updates", precision=0, elem_id="updates")
             self.groups_per_update = gr.Number(first.groups_per_update, label="Groups", precision=0)
