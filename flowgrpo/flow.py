@@ -249,8 +249,11 @@ class RFSchedule:
 
 
 def shifted(t: float, shift: float) -> float:
-    """t' = k t / (1 + (k - 1) t): more of the grid's steps near noise for k > 1 (SD3, eq. 23)."""
-    return shift * t / (1 + (shift - 1) * t)
+    """t' = k t / (1 + (k - 1) t): more of the grid's steps near noise for k > 1 (SD3, eq. 23).
+
+    Written so that 1 stays exactly 1: a hair less is an infinite noise ratio of its own, no longer the start.
+    """
+    return t / (t + (1 - t) / shift)
 
 
 def numbers(t: Time) -> NDArray[np.float64]:

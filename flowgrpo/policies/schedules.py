@@ -114,7 +114,7 @@ def read_flow_levels(scheduler: object, *, own_ends: bool) -> FlowLevels:
 
 def _dynamic(config: dict[str, object]) -> DynamicShift:
     def number(name: str, usual: float) -> float:
-        return float(cast(float, config.get(name) or usual))
+        return float(cast(float, config.get(name, usual)))
 
     return DynamicShift(
         int(number("base_image_seq_len", 256.0)),
