@@ -53,10 +53,10 @@ class RolloutConfig(Config):
     """How much noise a stochastic step renews: a of Flow-GRPO's g = a sqrt(t / (1 - t)) for exact and
     flow_sde, eta for cps, ddim and dance_sde; sqrt(2) with exact is the memoryless choice (DDIM eta 1).
     """
-    window: Literal["early_random", "progressive", "all", "random", "none"] = "early_random"
-    """Which steps are stochastic: `window_size` in a row from a random one in the first half, or from a
-    random one anywhere, or from one that moves on as the run goes (MixGRPO), or all but the last, or none,
-    for algorithms that learn from final images.
+    window: Literal["early_random", "first", "progressive", "all", "random", "none"] = "early_random"
+    """Which steps are stochastic: `window_size` in a row from a random one in the first half, or the first
+    ones, where noise decides the most, or from a random one anywhere, or from one that moves on as the run
+    goes (MixGRPO), or all but the last, or none, for algorithms that learn from final images.
     """
     window_size: int = Field(3, ge=1, le=150)
     """Stochastic steps per sample; unused by the windows `all` and `none`."""

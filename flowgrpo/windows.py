@@ -19,7 +19,7 @@ _TRAINED = 11
 def window_of(config: RolloutConfig, run_seed: int, rollout: int, group: int) -> tuple[Steps, Steps]:
     """(stochastic steps, those of them that are trained) of one group, both ascending.
 
-    early_random starts in the first half, where noise decides the most about an image; random anywhere;
+    early_random starts in the first half, where noise decides the most, first at step 0; random anywhere;
     progressive is the same for all groups and moves one step on every `window_every` rollouts, back to the
     start after the end (MixGRPO, arXiv 2507.21802); all is every step but the last, none is no step.
     """
@@ -35,6 +35,8 @@ def window_of(config: RolloutConfig, run_seed: int, rollout: int, group: int) ->
 
 def _start(config: RolloutConfig, *counters: int) -> int:
     places = config.num_steps - config.window_size
+    if config.window == "first":
+        return 0
     if config.window == "progressive":
         _, rollout, _ = counters
         return (max(rollout - 1, 0) // config.window_every) % places

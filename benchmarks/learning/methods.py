@@ -47,7 +47,7 @@ def methods() -> dict[str, Method]:
             "continued SFT",
             _run(SFT(folder="renders", batch_size=IMAGES_PER_UPDATE), update=UpdateConfig(kl_weight=0)),
         ),
-        # One image a prompt, as DDPO draws them; its settings from algorithms.md 1.7, its steps the task's.
+        # Many prompts a batch, as DDPO draws them, all steps, eta 1; its sampler is the task's.
         Method(
             "ddpo",
             "DDPO",
@@ -55,7 +55,6 @@ def methods() -> dict[str, Method]:
                 DDPO(unconditional_gradient=True),
                 rollout=RolloutConfig(
                     group_size=2, groups_per_update=32, kernel="ddim", noise_level=1.0, window="all",
-                    num_steps=16, guidance_scale=3.0,
                 ),
                 advantages=AdvantageConfig(combine="raw_sum", std="running", diversity=False),
                 update=UpdateConfig(learning_rate=3e-4, kl_weight=0, clip_nats=0.2, ema_decay=0),
@@ -73,8 +72,34 @@ def methods() -> dict[str, Method]:
                 update=UpdateConfig(learning_rate=3e-4, kl_weight=4e-2, clip_nats=0.2),
             ),
         ),
-        Method("ours", "FlowGRPO, ours", _run(FlowGRPO(step_weight="inv_kappa"))),
-        Method("nft", "DiffusionNFT", _run(NFT(), rollout=RolloutConfig(window="none"))),
-        Method("awm", "AWM", _run(AWM(), rollout=RolloutConfig(window="none"))),
+        Method(
+            "ours",
+            "FlowGRPO, ours",
+            _run(
+                FlowGRPO(step_weight="inv_kappa"),
+                rollout=RolloutConfig(window="first"),
+                advantages=AdvantageConfig(std="pooled"),
+            ),
+        ),
+        Method(
+            "nft",
+            "DiffusionNFT",
+            _run(
+                NFT(old_rate=0.01),
+                rollout=RolloutConfig(window="none"),
+                advantages=AdvantageConfig(std="pooled"),
+                update=UpdateConfig(learning_rate=3e-4),
+            ),
+        ),
+        Method(
+            "awm",
+            "AWM",
+            _run(
+                AWM(),
+                rollout=RolloutConfig(window="none"),
+                advantages=AdvantageConfig(std="pooled"),
+                update=UpdateConfig(learning_rate=3e-4),
+            ),
+        ),
     ]  # fmt: skip
     return {method.name: method for method in rows}

@@ -21,6 +21,7 @@ from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout, rollout_settings, sample_group
+from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.scoring import DIVERSITY, score
 from flowgrpo.seeds import derive_seed, group_seeds
@@ -69,6 +70,7 @@ class Racer:
         self.learner = Learner(self.policy, self.config.update, self.config.algorithm)
         self.stack: RewardStack = load_stack([*self.config.reward_weights, DIVERSITY], weights)
         self.cost = Cost()
+        self.buffers: Buffers = {}
         self._is_counting = False
         self.policy.network.register_forward_pre_hook(self._count, with_kwargs=True)
         with self.policy.reference():
@@ -118,13 +120,24 @@ class Racer:
 
     def _advantages(self, rollouts: list[Rollout]) -> Advantages:
         columns = score(self.stack, rollouts).rewards
-        return combine(
+        advantages = combine(
             columns,
             self.config.reward_weights,
             self.stds,
-            diversity=columns[DIVERSITY],
+            diversity=columns[DIVERSITY] if self.config.advantages.diversity else None,
             clip=self.config.update.advantage_clip,
+            config=self.config.advantages,
+            running=self._running(rollouts),
         )
+        self.buffers = advantages.buffers
+        return advantages
+
+    def _running(self, rollouts: list[Rollout]) -> RunningStatistics | None:
+        settings = self.config.advantages
+        if settings.std != "running":
+            return None
+        prompts = [rollout.prompts[0] for rollout in rollouts]
+        return RunningStatistics(prompts, self.buffers, settings.buffer_size, settings.min_count)
 
 
 def race(method: Method, seed: int, num_updates: int, every: int, judging: Judging) -> Iterator[Result]:

@@ -21,7 +21,7 @@ def configs(draw: st.DrawFn) -> RolloutConfig:
     num_steps = draw(st.integers(2, 60))
     return RolloutConfig(
         num_steps=num_steps,
-        window=draw(st.sampled_from(["early_random", "progressive", "all", "random", "none"])),
+        window=draw(st.sampled_from(["early_random", "first", "progressive", "all", "random", "none"])),
         window_size=draw(st.integers(1, num_steps - 1)),
         window_every=draw(st.integers(1, 30)),
         trained_share=draw(st.floats(0.01, 1)),
@@ -54,6 +54,10 @@ def starts(rollouts: int, **settings: Any) -> list[int]:
 
 def test_early_windows_start_anywhere_in_the_first_half() -> None:
     assert set(starts(60)) == {0, 1, 2, 3}
+
+
+def test_the_first_window_never_moves() -> None:
+    assert set(starts(20, window="first")) == {0}
 
 
 def test_random_windows_start_anywhere() -> None:
