@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -56,8 +58,11 @@ def tiny_flow_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True) -> Path:
-    """Writes an SD3 pipeline whose weights follow from `seed`; without T5, zeros stand for its words."""
+def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True, **levels: Any) -> Path:
+    """Writes an SD3 pipeline whose weights follow from `seed`; without T5, zeros stand for its words.
+
+    levels: of the scheduler, a static shift of 3 where nothing is said.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizers, t5 = (tiny_tokenizer(), tiny_tokenizer()), tiny_t5_tokenizer()
@@ -70,7 +75,7 @@ def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True) -> Path:
         )  # fmt: skip
         pipeline = StableDiffusion3Pipeline(
             transformer=transformer,
-            scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+            scheduler=FlowMatchEulerDiscreteScheduler(**{"shift": 3.0} | levels),
             vae=tiny_flow_vae(),
             text_encoder=CLIPTextModelWithProjection(config),
             tokenizer=tokenizers[0],
@@ -83,10 +88,11 @@ def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True) -> Path:
     return folder
 
 
-def tiny_flux(folder: Path, seed: int = 0, *, guidance_input: bool = True) -> Path:
+def tiny_flux(folder: Path, seed: int = 0, *, guidance_input: bool = True, **levels: Any) -> Path:
     """Writes a FLUX.1 pipeline: like dev, with guidance as an input and a shift that grows with the image,
-    or like schnell, with neither.
+    or like schnell, with neither; `levels` are the scheduler's, if others.
     """
+    usual = {"shift": 3.0 if guidance_input else 1.0, "use_dynamic_shifting": guidance_input}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer, t5 = tiny_tokenizer(), tiny_t5_tokenizer()
@@ -97,9 +103,7 @@ def tiny_flux(folder: Path, seed: int = 0, *, guidance_input: bool = True) -> Pa
         )  # fmt: skip
         pipeline = FluxPipeline(
             transformer=transformer,
-            scheduler=FlowMatchEulerDiscreteScheduler(
-                shift=3.0 if guidance_input else 1.0, use_dynamic_shifting=guidance_input
-            ),
+            scheduler=FlowMatchEulerDiscreteScheduler(**usual | levels),
             vae=tiny_flow_vae(),
             text_encoder=CLIPTextModel(tiny_text_config(len(tokenizer))),
             tokenizer=tokenizer,
@@ -108,3 +112,13 @@ def tiny_flux(folder: Path, seed: int = 0, *, guidance_input: bool = True) -> Pa
         )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def plain(folder: Path) -> Any:
+    """diffusers' own pipeline of a folder; of parts that SD3 goes without it wants to be told."""
+    parts = ("text_encoder_3", "tokenizer_3")
+    index = (folder / "model_index.json").read_text()
+    absent = {part: None for part in parts if part in index and not (folder / part).is_dir()}
+    pipeline = DiffusionPipeline.from_pretrained(folder, **absent)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline

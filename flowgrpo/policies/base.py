@@ -74,6 +74,8 @@ class Policy(ABC):
     """Suffixes of the modules that get an adapter where a configuration names none."""
     lora_prefix: str = "transformer."
     """What other programs put before the names of the network's modules."""
+    has_guidance_input: bool = False
+    """Whether the network takes the guidance scale as a number (FLUX.1-dev): one half then does for any."""
 
     def __init__(
         self,

@@ -6,10 +6,12 @@ prompt. FLUX.1-schnell has no such input; a guidance scale above 1 is then plain
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgrpo import flow
 from flowgrpo.policies.base import Conditioning, Policy, Words
@@ -29,6 +31,8 @@ class FluxPolicy(Policy):
         self.levels = read_flow_levels(pipeline.scheduler, own_ends=False)
         self.schedule = self.levels.schedule
         self.has_guidance_input = bool(network.config.guidance_embeds)
+        self._asked: tuple[Tensor, ...] = ()
+        network.time_text_embed.register_forward_pre_hook(self._exactly)
 
     @property
     def latent_channels(self) -> int:
@@ -53,7 +57,7 @@ class FluxPolicy(Policy):
         *,
         detach_unconditional: bool = False,
     ) -> flow.Latents:
-        """The velocity; a guidance scale is an input of the network where it has one."""
+        """The velocity; where the network takes the guidance scale, no negative half is read or computed."""
         if not self.has_guidance_input:
             return super().velocity(
                 latents, t, conditioning, guidance_scale, detach_unconditional=detach_unconditional
@@ -67,18 +71,32 @@ class FluxPolicy(Policy):
 
     def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:
         _, _, height, width = latents.shape
-        embeds = words["embeds"]
-        prediction = self.network(
-            hidden_states=pack(latents.to(self.dtype)),
-            timestep=self.model_time(t).expand(len(latents)) / 1000,
-            guidance=words.get("guidance"),
-            encoder_hidden_states=embeds,
-            pooled_projections=words["pooled"],
-            txt_ids=torch.zeros(embeds.shape[1], 3, device=self.device, dtype=embeds.dtype),
-            img_ids=positions(height // 2, width // 2).to(embeds),
-            return_dict=False,
-        )[0]
+        times, guidance = self.model_time(t).expand(len(latents)), words.get("guidance")
+        with self._asking(times, guidance):
+            prediction = self.network(
+                hidden_states=pack(latents.to(self.dtype)),
+                timestep=times / 1000,
+                guidance=guidance,
+                encoder_hidden_states=words["embeds"],
+                pooled_projections=words["pooled"],
+                txt_ids=torch.zeros(words["embeds"].shape[1], 3, device=self.device),
+                img_ids=positions(height // 2, width // 2, self.device),
+                return_dict=False,
+            )[0]
         return unpack(cast(Tensor, prediction), height, width).float()
+
+    @contextmanager
+    def _asking(self, times: Tensor, guidance: Tensor | None) -> Iterator[None]:
+        """Inside, the embedding of the time gets these very numbers."""
+        self._asked = (times,) if guidance is None else (times, 1000 * guidance)
+        try:
+            yield
+        finally:
+            self._asked = ()
+
+    def _exactly(self, _: nn.Module, told: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """diffusers rounds both to the network's dtype, and bfloat16 knows only every fourth timestep."""
+        return (*self._asked, told[-1]) if self._asked else told
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -95,7 +113,9 @@ def unpack(tokens: Tensor, height: int, width: int) -> Tensor:
     return latents
 
 
-def positions(rows: int, columns: int) -> Tensor:
-    """(token, 3): 0, row and column of each token."""
-    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1)
+def positions(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+    """(token, 3): 0, row and column of each token; float32, which every size is exact in."""
+    row, column = torch.meshgrid(
+        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
+    )
+    return torch.stack([torch.zeros_like(row), row, column], dim=-1).flatten(0, 1).float()

@@ -35,6 +35,17 @@ class SD3Policy(Policy):
         """The VAE's factor times the transformer's patch."""
         return self.vae_factor * int(self.network.config.patch_size)
 
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(channel, height, width) of one sample's latents.
+
+        Raises ValueError for sizes in pixels that do not fit, or that the transformer has no positions for.
+        """
+        largest = self.size_step * int(self.network.config.pos_embed_max_size)
+        for name, size in (("width", width), ("height", height)):
+            if size > largest:
+                raise ValueError(f"{name} must be at most {largest}, the largest of this model, got {size}")
+        return super().latent_shape(width, height)
+
     def grid(self, num_steps: int, width: int, height: int) -> tuple[float, ...]:
         """The `num_steps + 1` decreasing times; larger images get more noise where the folder says so."""
         return self.levels.at((width // self.size_step) * (height // self.size_step)).grid(num_steps)
