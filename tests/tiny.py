@@ -31,22 +31,22 @@ def tiny_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=TEXT_LENGTH)
 
 
-def tiny_text_config(vocab_size: int) -> CLIPTextConfig:
+def tiny_text_config(vocab_size: int, width: int = HIDDEN) -> CLIPTextConfig:
     return CLIPTextConfig(
         vocab_size=vocab_size,
-        hidden_size=HIDDEN,
-        intermediate_size=2 * HIDDEN,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=TEXT_LENGTH,
-        projection_dim=HIDDEN,
+        projection_dim=width,
         bos_token_id=0,
         eos_token_id=1,
         pad_token_id=1,
     )
 
 
-def tiny_unet() -> UNet2DConditionModel:
+def tiny_unet(second_width: int = HIDDEN) -> UNet2DConditionModel:
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=8,
@@ -57,10 +57,10 @@ def tiny_unet() -> UNet2DConditionModel:
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         transformer_layers_per_block=(1, 1),
         attention_head_dim=(2, 4),
-        cross_attention_dim=2 * HIDDEN,
+        cross_attention_dim=HIDDEN + second_width,
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=HIDDEN + 6 * 8,
+        projection_class_embeddings_input_dim=second_width + 6 * 8,
         use_linear_projection=True,
         norm_num_groups=8,
     )
@@ -103,20 +103,24 @@ def tiny_sdxl(
     spacing: str = "trailing",
     karras: bool = False,
     force_zeros_for_empty_prompt: bool = True,
-    unet: Callable[[], UNet2DConditionModel] = tiny_unet,
+    unet: Callable[[int], UNet2DConditionModel] = tiny_unet,
+    second_width: int = HIDDEN,
 ) -> Path:
-    """Writes the pipeline with weights that follow from `seed` and returns the folder."""
+    """Writes the pipeline with weights that follow from `seed` and returns the folder.
+
+    unet: called with the width of the second text encoder.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizers = tiny_tokenizer(), tiny_tokenizer()
-        text_config = tiny_text_config(len(tokenizers[0]))
+        num_tokens = len(tokenizers[0])
         pipeline = StableDiffusionXLPipeline(
             vae=tiny_vae(),
-            text_encoder=CLIPTextModel(text_config),
-            text_encoder_2=CLIPTextModelWithProjection(text_config),
+            text_encoder=CLIPTextModel(tiny_text_config(num_tokens)),
+            text_encoder_2=CLIPTextModelWithProjection(tiny_text_config(num_tokens, second_width)),
             tokenizer=tokenizers[0],
             tokenizer_2=tokenizers[1],
-            unet=unet(),
+            unet=unet(second_width),
             scheduler=tiny_scheduler(prediction_type, spacing, karras=karras),
             force_zeros_for_empty_prompt=force_zeros_for_empty_prompt,
             add_watermarker=False,
@@ -125,7 +129,7 @@ def tiny_sdxl(
     return folder
 
 
-def tiny_ssd_unet() -> UNet2DConditionModel:
+def tiny_ssd_unet(second_width: int = HIDDEN) -> UNet2DConditionModel:
     """With what sets SSD-1B's UNet apart from SDXL's: lists of transformer depths per layer, reversed ones
     for the way up, and a middle block without attention.
     """
@@ -136,8 +140,8 @@ def tiny_ssd_unet() -> UNet2DConditionModel:
         mid_block_type="UNetMidBlock2D",
         transformer_layers_per_block=(0, (2, 2), (2, 1)),
         reverse_transformer_layers_per_block=((1, 1, 2), (2, 1, 1), 0),
-        attention_head_dim=(2, 2, 4), cross_attention_dim=2 * HIDDEN, addition_embed_type="text_time",
-        addition_time_embed_dim=8, projection_class_embeddings_input_dim=HIDDEN + 6 * 8,
+        attention_head_dim=(2, 2, 4), cross_attention_dim=HIDDEN + second_width,
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=second_width + 6 * 8,
         use_linear_projection=True, norm_num_groups=8,
     )  # fmt: skip
 

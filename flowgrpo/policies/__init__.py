@@ -8,6 +8,7 @@ from typing import Any
 
 import diffusers
 import torch
+from torch import nn
 
 from flowgrpo.policies.base import Conditioning, Policy
 from flowgrpo.policies.flux import FluxPolicy
@@ -42,7 +43,7 @@ def load_policy(
         source: a diffusers folder, a .safetensors file, or a hub id (`owner/name`, `owner/name@revision`).
         dtype: of the network's weights; float32 on a CPU and bfloat16 elsewhere by default.
         revision: of a hub id.
-        prediction, config: for a single file, see `open_pipeline`.
+        prediction, config: of a single file, see `open_pipeline`.
 
     Raises LookupError where there is nothing at `source`, ValueError where it is not a family that we drive,
     or its weights are damaged.
@@ -62,6 +63,10 @@ def load_policy(
 
 def _refuse_non_finite(policy: Policy, source: str | Path) -> None:
     """A NaN in a weight would blacken every image, and nobody would know why."""
-    for name, parameter in policy.network.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"{name} of {source} holds numbers that are not finite: get the model again")
+    for part, module in policy.pipeline.components.items():
+        weights = module.named_parameters() if isinstance(module, nn.Module) else ()
+        for name, weight in weights:
+            if not weight.isfinite().all():
+                raise ValueError(
+                    f"{name} in the {part} of {source} holds numbers that are not finite: get the model again"
+                )

@@ -7,6 +7,7 @@ the names of the tensors, the file's metadata), never guessed from a name.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 INDEX = "model_index.json"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-_UNET = "model.diffusion_model."
+_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _CLIP = "cond_stage_model.transformer.text_model."
 SIGNS: tuple[tuple[str, str], ...] = (
     ("double_blocks.0.img_attn.norm.key_norm.scale", "FluxPipeline"),
@@ -30,12 +31,22 @@ SIGNS: tuple[tuple[str, str], ...] = (
 """A tensor that only files of a family have, and the family's pipeline."""
 OTHER_SIGNS: tuple[tuple[str, str], ...] = (
     ("edm_mean", "a Playground v2.5 model, whose noise levels are others"),
+    ("edm_vpred.sigma_max", "a CosXL model, whose noise levels are others"),
     ("conditioner.embedders.0.model.positional_embedding", "an SDXL refiner"),
     ("cond_stage_model.model.token_embedding.weight", "a Stable Diffusion 2 model"),
     ("control_model.time_embed.0.weight", "a ControlNet"),
-    ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "a LoRA, not a base"),
+    ("controlnet_cond_embedding.conv_in.weight", "a ControlNet"),
+    ("down_blocks.0.resnets.0.conv1.weight", "one part of a diffusers folder: name the folder"),
 )
 """A tensor that tells what a file is that we do not drive."""
+LORA_MARKS = (".lora_down.", ".lora_A.", ".lora.down.")
+DEPTHS: dict[tuple[int, ...], str] = {
+    (2, 2, 10, 10): "stabilityai/stable-diffusion-xl-base-1.0",
+    (2, 2, 4, 4): "segmind/SSD-1B",
+}
+"""Transformer layers of the attentions on SDXL's way down, to whose configuration has them."""
+CONFIGS = {"StableDiffusionPipeline": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
+"""Whose configuration a file has; of SD3 and FLUX.1, which have many, diffusers chooses."""
 PREDICTIONS = {
     "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"
 }  # fmt: skip
@@ -53,6 +64,8 @@ class Source:
         index: The pipeline's components as `model_index.json` lists them; empty for a file.
         prediction: What a file says that its network predicts; None where it says nothing.
         is_zero_snr: Whether a file says that its noise ends at zero signal.
+        config: Whose configuration a file has, as a hub id; None where diffusers must tell.
+        is_known: False for a file whose network is none of those that `config` could name.
     """
 
     where: str
@@ -61,11 +74,13 @@ class Source:
     index: dict[str, Any] = field(default_factory=dict)
     prediction: str | None = None
     is_zero_snr: bool = False
+    config: str | None = None
+    is_known: bool = True
 
     @property
     def is_file(self) -> bool:
         """One file for all weights."""
-        return self.where.endswith(".safetensors")
+        return self.where.lower().endswith(".safetensors")
 
 
 def find(source: str | Path, revision: str | None = None) -> Source:
@@ -103,7 +118,8 @@ def _hub(source: str | Path, revision: str | None) -> Source:
         index = Path(hf_hub_download(name, INDEX, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise LookupError(f"{source} is neither a folder nor a model that the hub gave: {error}") from error
-    return _indexed(name, index, revision)
+    commit = index.parent.name  # the cache has a folder for each: whatever is read later is of this one
+    return _indexed(name, index, commit)
 
 
 def _indexed(where: str, path: Path, revision: str | None) -> Source:
@@ -124,20 +140,39 @@ def _file(path: Path) -> Source:
     try:
         with safe_open(path, framework="pt") as opened:
             names, metadata = set(opened.keys()), opened.metadata() or {}
-            first = f"{_UNET}input_blocks.0.0.weight"
-            channels = opened.get_slice(first).get_shape()[1] if first in names else 4
+            taken, given = (
+                opened.get_slice(name).get_shape()[1] if name in names else None
+                for name in (f"{_UNET}input_blocks.0.0.weight", f"{_VAE}decoder.conv_in.weight")
+            )
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or cut short: get it again ({error})") from error
-    if channels != 4:
+    if taken is not None and taken != (given or 4):
         raise ValueError(
-            f"{path.name} is an inpainting or editing model ({channels} input channels): choose its "
+            f"{path.name} is an inpainting or editing model ({taken} input channels): choose its "
             "text-to-image sibling"
         )
     pipeline = _pipeline_of(path, names)
-    return Source(str(path), pipeline, prediction=_prediction(names, metadata), is_zero_snr="ztsnr" in names)
+    is_xl = pipeline == "StableDiffusionXLPipeline"
+    return Source(
+        str(path),
+        pipeline,
+        prediction=_prediction(names, metadata),
+        is_zero_snr="ztsnr" in names,
+        config=DEPTHS.get(_depths(names)) if is_xl else CONFIGS.get(pipeline),
+        is_known=not is_xl or _depths(names) in DEPTHS,
+    )
+
+
+def _depths(names: set[str]) -> tuple[int, ...]:
+    """Transformer layers of the attentions in the input blocks where SDXL has them."""
+    found = [re.match(rf"{_UNET}input_blocks\.([4578])\.1\.transformer_blocks\.(\d+)\.", n) for n in names]
+    layers = {(match[1], match[2]) for match in found if match}
+    return tuple(sum(block == one for block, _ in layers) for one in "4578")
 
 
 def _pipeline_of(path: Path, names: set[str]) -> str:
+    if any(mark in name for name in names for mark in LORA_MARKS):
+        raise ValueError(f"{path.name} is a LoRA, not a base: choose the base that it was made for")
     for name, what in OTHER_SIGNS:
         if name in names:
             raise ValueError(f"{path.name} is {what}; FlowGRPO cannot drive it: choose another model")
