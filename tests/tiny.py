@@ -141,7 +141,8 @@ def tiny_ssd_unet(second_width: int = HIDDEN) -> UNet2DConditionModel:
         transformer_layers_per_block=(0, (2, 2), (2, 1)),
         reverse_transformer_layers_per_block=((1, 1, 2), (2, 1, 1), 0),
         attention_head_dim=(2, 2, 4), cross_attention_dim=HIDDEN + second_width,
-        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=second_width + 6 * 8,
+        addition_embed_type="text_time", addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=second_width + 6 * 8,
         use_linear_projection=True, norm_num_groups=8,
     )  # fmt: skip
 
