@@ -42,64 +42,58 @@ def _run(algorithm: Algorithm, **sections: Any) -> RunConfig:
 def methods() -> dict[str, Method]:
     """All methods by name."""
     rows = [
-        Method(
-            "sft",
-            "continued SFT",
-            _run(SFT(folder="renders", batch_size=IMAGES_PER_UPDATE), update=UpdateConfig(kl_weight=0)),
-        ),
-        # Many prompts a batch, as DDPO draws them, all steps, eta 1; its sampler is the task's.
-        Method(
-            "ddpo",
-            "DDPO",
-            _run(
-                DDPO(unconditional_gradient=True),
-                rollout=RolloutConfig(
-                    group_size=2, groups_per_update=32, kernel="ddim", noise_level=1.0, window="all",
-                ),
-                advantages=AdvantageConfig(combine="raw_sum", std="running", diversity=False),
-                update=UpdateConfig(learning_rate=3e-4, kl_weight=0, clip_nats=0.2, ema_decay=0),
-            ),
-        ),
-        Method(
-            "published",
-            "FlowGRPO, all steps, guided",
-            _run(
-                FlowGRPO(unconditional_gradient=True),
-                rollout=RolloutConfig(
-                    kernel="flow_sde", noise_level=0.7, window="all", num_steps=16, guidance_scale=3.0
-                ),
-                advantages=AdvantageConfig(combine="raw_sum", std="global", diversity=False),
-                update=UpdateConfig(learning_rate=3e-4, kl_weight=4e-2, clip_nats=0.2),
-            ),
-        ),
-        Method(
-            "ours",
-            "FlowGRPO, ours",
-            _run(
-                FlowGRPO(step_weight="inv_kappa"),
-                rollout=RolloutConfig(window="first"),
-                advantages=AdvantageConfig(std="pooled"),
-            ),
-        ),
-        Method(
-            "nft",
-            "DiffusionNFT",
-            _run(
-                NFT(old_rate=0.01),
-                rollout=RolloutConfig(window="none"),
-                advantages=AdvantageConfig(std="pooled"),
-                update=UpdateConfig(learning_rate=3e-4),
-            ),
-        ),
-        Method(
-            "awm",
-            "AWM",
-            _run(
-                AWM(),
-                rollout=RolloutConfig(window="none"),
-                advantages=AdvantageConfig(std="pooled"),
-                update=UpdateConfig(learning_rate=3e-4),
-            ),
-        ),
-    ]  # fmt: skip
+        Method("sft", "continued SFT", _sft()),
+        Method("ddpo", "DDPO", _ddpo()),
+        Method("published", "FlowGRPO, all steps, guided", _published()),
+        Method("ours", "FlowGRPO, ours", _ours()),
+        Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
+        Method("awm", "AWM", _forward(AWM())),
+    ]
     return {method.name: method for method in rows}
+
+
+def _sft() -> RunConfig:
+    algorithm = SFT(folder="renders", batch_size=IMAGES_PER_UPDATE)
+    return _run(algorithm, update=UpdateConfig(kl_weight=0))
+
+
+def _ddpo() -> RunConfig:
+    """Many prompts a batch, as DDPO draws them, all steps, eta 1 (algorithms.md 1.7); the task's sampler."""
+    return _run(
+        DDPO(unconditional_gradient=True),
+        rollout=RolloutConfig(
+            group_size=2, groups_per_update=32, kernel="ddim", noise_level=1.0, window="all"
+        ),
+        advantages=AdvantageConfig(combine="raw_sum", std="running", diversity=False),
+        update=UpdateConfig(learning_rate=3e-4, kl_weight=0, clip_nats=0.2, ema_decay=0),
+    )  # fmt: skip
+
+
+def _published() -> RunConfig:
+    """Flow-GRPO's recipe: every step by Euler-Maruyama, guidance in rollout and update, one std for all."""
+    return _run(
+        FlowGRPO(unconditional_gradient=True),
+        rollout=RolloutConfig(
+            kernel="flow_sde", noise_level=0.7, window="all", num_steps=16, guidance_scale=3.0
+        ),
+        advantages=AdvantageConfig(combine="raw_sum", std="global", diversity=False),
+        update=UpdateConfig(learning_rate=3e-4, kl_weight=4e-2, clip_nats=0.2),
+    )  # fmt: skip
+
+
+def _ours() -> RunConfig:
+    return _run(
+        FlowGRPO(step_weight="inv_kappa"),
+        rollout=RolloutConfig(window="first"),
+        advantages=AdvantageConfig(std="pooled"),
+    )
+
+
+def _forward(algorithm: Algorithm) -> RunConfig:
+    """Losses on final images need no noise in the sampler."""
+    return _run(
+        algorithm,
+        rollout=RolloutConfig(window="none"),
+        advantages=AdvantageConfig(std="pooled"),
+        update=UpdateConfig(learning_rate=3e-4),
+    )
