@@ -12,9 +12,14 @@ from flowgrpo.policies.base import Policy, Words
 from flowgrpo.policies.schedules import read_flow_levels
 
 MMDIT_TARGETS = (
-    "to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"
+    "attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0",
+    "attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj", "attn.to_add_out",
 )  # fmt: skip
-"""The eight projections of joint attention, as in Flow-GRPO's recipes."""
+"""The eight projections of joint attention, as in Flow-GRPO's recipe for SD3.5 (arXiv 2505.05470).
+
+Its recipe for FLUX.1 adds ff.net.0.proj, ff.net.2, ff_context.net.0.proj and ff_context.net.2. The second
+attention of SD3.5-medium's first blocks, attn2, gets no adapter, as there.
+"""
 
 
 class SD3Policy(Policy):
