@@ -15,10 +15,11 @@ from pathlib import Path
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowgrpo.config import LoraConfig
+from flowgrpo.tensorfile import read_tensors
 
 ADAPTER = "default"
 PREFIXES = ("unet.", "transformer.")
@@ -116,7 +117,7 @@ def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
     if not path.is_file():
         raise LookupError(f"{folder} holds no adapter '{which}': expected {path.name} in its folder adapter")
     config = LoraConfig.model_validate_json((folder / CONFIG_FILE).read_text())
-    tensors = load_file(path)
+    tensors, _ = read_tensors(path)
     prefix = next((one for one in PREFIXES if all(name.startswith(one) for name in tensors)), "")
     return config, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
@@ -126,17 +127,21 @@ def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], prefix
 
     Readers that assume alpha = rank and readers that believe the metadata then agree.
     """
-    scale = config.alpha / config.rank
-    baked = {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()}
     targets = sorted({name.partition(".lora_")[0] for name in tensors})
     settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": targets}
     metadata = {f"{prefix}{key}": value for key, value in settings.items()}
     save_file(
-        _for_file(baked, prefix),
+        _for_file(baked(config, tensors), prefix),
         path,
         metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)},
     )
     return path
+
+
+def baked(config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with alpha / rank folded into B."""
+    scale = config.alpha / config.rank
+    return {name: tensor * scale if "lora_B" in name else tensor for name, tensor in tensors.items()}
 
 
 def _for_file(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -149,9 +154,7 @@ def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor])
 
     Raises ValueError for an adapter that does not fit. Whatever is raised, no weight has changed.
     """
-    names = dict.fromkeys(key.partition(".lora_")[0] for key in tensors)
-    for name in names:
-        _check_fit(_weight(network, name), name, tensors)
+    names = check_fit(network, tensors)
     originals: dict[str, Tensor] = {}
     with ExitStack() as undo:  # memory may run out half way
         undo.callback(unmerge, network, originals)
@@ -165,7 +168,15 @@ def merge(network: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor])
     return originals
 
 
-def _check_fit(weight: Tensor, name: str, tensors: Mapping[str, Tensor]) -> None:
+def check_fit(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """The modules that an adapter changes; raises ValueError where it does not fit the network."""
+    names = list(dict.fromkeys(key.partition(".lora_")[0] for key in tensors))
+    for name in names:
+        _check_module(_weight(network, name), name, tensors)
+    return names
+
+
+def _check_module(weight: Tensor, name: str, tensors: Mapping[str, Tensor]) -> None:
     """Raises ValueError unless B A has the shape of the weight; of a convolution, A has the kernel."""
     low, high = (tensors.get(f"{name}.lora_{half}.weight") for half in "AB")
     if low is None or high is None:

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from flowgrpo import flow, lora, whole
+from flowgrpo import exchange, flow, lora, whole
 from flowgrpo.config import LoraConfig
 
 MAX_CACHED_PROMPTS = 4096
@@ -305,17 +305,27 @@ class Policy(ABC):
 
     def load_adapter(self, checkpoint: Path, which: str = "ema") -> None:
         """Adds a checkpoint's adapter to the weights, for sampling at the base's own speed, or puts its whole
-        network in their place; replaces an earlier one.
+        network in their place; replaces an earlier one. A file of another program, in diffusers' or kohya's
+        layout, does as well.
         """
         if self.lora_config is not None:
             raise ValueError(
                 "a policy that is being tuned cannot load a second adapter: load the policy again"
             )
+        if checkpoint.is_file():
+            adapter: tuple[LoraConfig, dict[str, Tensor]] | None = self.read_adapter(checkpoint)
+        else:
+            adapter = None if whole.is_whole(checkpoint) else lora.load(checkpoint, which)
         self.unload_adapter()
-        if whole.is_whole(checkpoint):
+        if adapter is None:
             self._merged = whole.replace(self.network, whole.load(checkpoint, which))
         else:
-            self._merged = lora.merge(self.network, *lora.load(checkpoint, which))
+            self._merged = lora.merge(self.network, *adapter)
+
+    def read_adapter(self, path: Path) -> tuple[LoraConfig, dict[str, Tensor]]:
+        """Configuration and tensors of a file of another program; see `exchange.read`."""
+        layers = getattr(self.network.config, "layers_per_block", 2)
+        return exchange.read(path, self.network, self.family, layers)
 
     def unload_adapter(self) -> None:
         """Back to the base, bit for bit."""

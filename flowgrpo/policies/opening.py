@@ -12,7 +12,8 @@ from diffusers.loaders.single_file_utils import SingleFileComponentError
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
-from flowgrpo.policies.source import PICKLES, PREDICTIONS, Source
+from flowgrpo.policies.source import PREDICTIONS, Source
+from flowgrpo.tensorfile import PICKLES
 
 _OPTIONAL = ("text_encoder_3", "tokenizer_3")
 """Parts that SD3 goes without, though diffusers does not list them as optional."""

@@ -16,8 +16,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 
+from flowgrpo.tensorfile import refuse_pickle
+
 INDEX = "model_index.json"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
 _CLIP = "cond_stage_model.transformer.text_model."
 SIGNS: tuple[tuple[str, str], ...] = (
@@ -92,11 +93,7 @@ def find(source: str | Path, revision: str | None = None) -> Source:
     Raises LookupError where there is nothing, ValueError where it is something that cannot be a base.
     """
     path = Path(source)
-    if path.suffix.lower() in PICKLES:
-        raise ValueError(
-            f"{path.name} is a pickle, which can run programs when it is opened; FlowGRPO reads "
-            "safetensors only: convert the file, or get it as .safetensors"
-        )
+    refuse_pickle(path)
     if path.is_file():
         return _file(path)
     if path.is_dir():
