@@ -66,7 +66,7 @@ class Learner:
         self.loss_scale = FIRST_LOSS_SCALE if policy.dtype == torch.float16 else 1.0
         self._calm_steps = 0
         if config.gradient_checkpointing:
-            policy.network.enable_gradient_checkpointing()
+            policy.enable_gradient_checkpointing()
 
     def _clone(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}

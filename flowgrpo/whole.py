@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from flowgrpo.tensorfile import read_tensors
 
 FOLDER = "network"
 
@@ -27,12 +29,11 @@ def save(folder: Path, **networks: Mapping[str, Tensor]) -> None:
 
 
 def load(checkpoint: Path, which: str) -> dict[str, Tensor]:
-    """All weights by name; raises LookupError where the checkpoint holds none."""
+    """All weights by name; raises LookupError where the checkpoint holds none, ValueError for damage."""
     path = checkpoint / FOLDER / f"{which}.safetensors"
     if not path.is_file():
         raise LookupError(f"{checkpoint} holds no network '{which}': expected {path.name} in {FOLDER}")
-    tensors: dict[str, Tensor] = load_file(path)
-    return tensors
+    return read_tensors(path)[0]
 
 
 @torch.no_grad()

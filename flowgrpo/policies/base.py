@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from jaxtyping import Float
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from flowgrpo import exchange, flow, lora, whole
 from flowgrpo.config import LoraConfig
@@ -296,6 +298,15 @@ class Policy(ABC):
             )
         self.network.requires_grad_(True)
         self._live = dict(self.network.named_parameters())
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Has activations computed again in the backward pass instead of kept.
+
+        Non-reentrant: the frozen network's inputs need no gradient, which the reentrant kind would wait for
+        in vain (huggingface/transformers#21381). Nothing random is inside, so no generator's state is kept.
+        """
+        again = partial(recomputed, use_reentrant=False, preserve_rng_state=False)
+        self.network.enable_gradient_checkpointing(again)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         """Name to parameter, in the network's order, float32: of the adapter (`<module>.lora_A.weight`), or
