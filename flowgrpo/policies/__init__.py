@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import diffusers
 import torch
@@ -19,7 +17,7 @@ from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
 
 __all__ = ["FAMILIES", "Conditioning", "Policy", "load_policy"]
 
-FAMILIES: dict[str, Callable[[Any, torch.device], Policy]] = {
+FAMILIES: dict[str, type[SD15Policy | SDXLPolicy | SD3Policy | FluxPolicy]] = {
     "StableDiffusionPipeline": SD15Policy,
     "StableDiffusionXLPipeline": SDXLPolicy,
     "StableDiffusion3Pipeline": SD3Policy,

@@ -193,10 +193,9 @@ def _report(encoder: nn.Module, number: int, moves: list[tuple[int, str]]) -> No
     """Notes each forward pass and each move of a real encoder, which still happen."""
     move = encoder.to
 
-    def noted(place: object) -> nn.Module:
+    def noted(place: str | torch.device) -> nn.Module:
         moves.append((number, str(place)))
-        moved: nn.Module = move(place)
-        return moved
+        return move(place)
 
     encoder.to = noted  # type: ignore[method-assign,assignment]
     encoder.register_forward_hook(lambda *_: moves.append((number, "read")))
