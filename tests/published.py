@@ -29,6 +29,9 @@ def bare_part(name: str, part: str) -> Any:
         tokenizer.model_max_length = CLIP_LENGTH
         return tokenizer
     folder = PUBLISHED / name / part
+    if part == "scheduler":  # its numbers are wanted
+        scheduler = getattr(diffusers, class_name)
+        return scheduler.from_config(scheduler.load_config(folder))
     with torch.device("meta"):
         if library == "diffusers":
             part_class = getattr(diffusers, class_name)
@@ -37,8 +40,8 @@ def bare_part(name: str, part: str) -> Any:
         return part_class(part_class.config_class.from_pretrained(folder))
 
 
-def index_of(name: str) -> dict[str, list[str]]:
-    """The parts of a published pipeline: their library and class."""
+def index_of(name: str) -> dict[str, Any]:
+    """The parts of a published pipeline, each with its library and class, and its settings."""
     index = json.loads((PUBLISHED / name / "model_index.json").read_text())
     return {part: entry for part, entry in index.items() if not part.startswith("_")}
 
@@ -46,5 +49,8 @@ def index_of(name: str) -> dict[str, list[str]]:
 def bare_policy(name: str) -> Policy:
     """The policy of a published pipeline, all of it on the meta device."""
     class_name = json.loads((PUBLISHED / name / "model_index.json").read_text())["_class_name"]
-    parts = {part: bare_part(name, part) for part in index_of(name)}
+    parts = {
+        part: bare_part(name, part) if isinstance(entry, list) else entry
+        for part, entry in index_of(name).items()
+    }
     return FAMILIES[class_name](getattr(diffusers, class_name)(**parts), torch.device("meta"))
