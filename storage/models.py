@@ -339,6 +339,8 @@ class RunEvent(Record):
     from_state: Mapped[str | None]
     to_state: Mapped[str | None]
     detail: Mapped[str] = mapped_column(default="")
+    payload: Mapped[dict[str, Any] | None]
+    """Of "pause": its alarms and the groups to look at. Of "go_back": the update to go back to."""
 
 
 class Metric(Record):

@@ -251,15 +251,34 @@ def stop_requested(db: Database, run_id: str) -> bool:
     return get_run(db, run_id).stop_requested_at is not None
 
 
-def resume_run(db: Database, run_id: str) -> Run:
-    """Queues a stopped, failed, lost or paused run again; ValueError for any other state."""
+def resume_run(db: Database, run_id: str, *, from_update: int | None = None) -> Run:
+    """Queues a stopped, failed, lost or paused run again: an alarm that paused it is let pass.
+
+    Args:
+        from_update: go on from the weights of this checkpoint of the run, at half the learning rate.
+
+    Raises:
+        ValueError: the run is in another state. LookupError: it has no such checkpoint.
+    """
     with db.write() as session:
         run = required(session, Run, run_id, "run")
-        if not _move(session, run, "queued", RESUMABLE):
+        if run.state not in RESUMABLE:
             raise ValueError(
                 f"run {run.number} is {run.state}: only a {', '.join(RESUMABLE)} run can be resumed"
             )
+        if from_update is not None:
+            _ask_to_go_back(session, run, from_update)
+        _move(session, run, "queued", RESUMABLE)
         return run
+
+
+def _ask_to_go_back(session: Session, run: Run, update: int) -> None:
+    there = Checkpoint.run_id == run.id, Checkpoint.update == update, Checkpoint.state == "committed"
+    if session.scalar(select(Checkpoint).where(*there)) is None:
+        raise LookupError(f"run {run.number} has no checkpoint of update {update}: choose one of its own")
+    event = RunEvent(run_id=run.id, attempt=run.attempt, kind="go_back", payload={"update": update})
+    event.detail = f"asked to go on from update {update}"
+    session.add(event)
 
 
 def record_metrics(db: Database, run_id: str, attempt: int, update: int, values: Mapping[str, float]) -> bool:
@@ -283,7 +302,9 @@ def metrics_since(db: Database, run_id: str, update: int) -> list[Metric]:
         return list(session.scalars(query.order_by(Metric.update, Metric.name)))
 
 
-def record_event(db: Database, run_id: str, attempt: int, kind: str, detail: str) -> None:
+def record_event(
+    db: Database, run_id: str, attempt: int, kind: str, detail: str, payload: dict[str, Any] | None = None
+) -> None:
     """Adds a warning or a note to the history. Raises StaleAttemptError for an attempt that is over."""
     with db.write() as session:
         run = required(session, Run, run_id, "run")
@@ -291,7 +312,7 @@ def record_event(db: Database, run_id: str, attempt: int, kind: str, detail: str
             raise StaleAttemptError(
                 f"run {run.number} is in attempt {run.attempt}, not {attempt}: this process must end"
             )
-        session.add(RunEvent(run_id=run_id, attempt=attempt, kind=kind, detail=detail))
+        session.add(RunEvent(run_id=run_id, attempt=attempt, kind=kind, detail=detail, payload=payload))
 
 
 def events(db: Database, run_id: str) -> list[RunEvent]:

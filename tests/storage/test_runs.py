@@ -291,3 +291,26 @@ def test_every_state_has_its_moves_and_every_move_a_state() -> None:
     assert set(runs.MOVES) == set(STATES)
     assert {to for targets in runs.MOVES.values() for to in targets} | {"queued"} <= set(STATES)
     assert all("queued" in runs.MOVES[state] for state in runs.RESUMABLE)
+
+
+def test_going_back_is_asked_for_with_the_resume_and_only_to_a_checkpoint_of_the_run(
+    db: Database, base: Checkpoint
+) -> None:
+    run = runs.create_run(
+        db, name="mine", owner_id="local", parent_checkpoint_id=base.id, config={"num_updates": 4}
+    )
+    runs.claim_run(db, host="h", boot_id="b")
+    runs.move(db, run.id, to="running", from_states=("starting",), attempt=1)
+    with pytest.raises(ValueError, match="is running"):
+        runs.resume_run(db, run.id, from_update=2)
+    runs.record_event(db, run.id, 1, "pause", "Look at this.", {"update": 3})
+    runs.move(db, run.id, to="paused", from_states=("running",), attempt=1)
+    with pytest.raises(LookupError, match="no checkpoint of update 2"):
+        runs.resume_run(db, run.id, from_update=2)
+    assert runs.get_run(db, run.id).state == "paused"
+    checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=2, name="update 2", path="p", sha256="0" * 64
+    )
+    assert runs.resume_run(db, run.id, from_update=2).state == "queued"
+    said = {event.kind: event.payload for event in runs.events(db, run.id) if event.payload}
+    assert said == {"pause": {"update": 3}, "go_back": {"update": 2}}
