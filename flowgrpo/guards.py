@@ -1,7 +1,8 @@
 """Alarms over the metrics of a run: what has gone wrong, in a sentence. Pure functions of history.
 
 A history is a list of metrics by name, one per update, oldest first; a metric that is absent is not judged.
-The thresholds are starting points; tests hold each to a curve that fires it and to healthy ones that do not.
+The thresholds are starting points (reliability.md 6.2); tests hold each to a curve that fires it and to
+healthy ones that do not. What sample grids tell is judged in `flowgrpo.hacking`.
 """
 
 from __future__ import annotations
@@ -15,234 +16,219 @@ from typing import Literal
 
 History = Sequence[Mapping[str, float]]
 
+WENT_BACK = "policy/went_back"
+"""Metric of the update after which a run went back to an earlier checkpoint: the number of that one."""
+LATENT_STD, ENTROPY = "samples/latent_std", "samples/entropy"
 SKIPS_IN_A_ROW = 3
 SKIPS_IN_100 = 10
 DEAD_SHARE = 0.5
 DEAD_SHARE_TO_PAUSE = 0.9
 DEAD_UPDATES = 5
 RATIO_ERROR = 1e-2
+RATIO_RANGE = (0.9, 1.1)
 CLIP_FRACTION = 0.5
 COLLAPSED_SPREAD = 0.1
-UNSCORED_SHARE = 0.05
+FAILED_SHARE = 0.05
 BASELINE_UPDATES = 20
-DIVERSITY_LOSS = 0.3
-EVALUATIONS = 3
-LOOK_DRIFT = 4.0
-"""Standard deviations of the base's images by which saturation, contrast or sharpness may move."""
-LOOKS = ("saturation", "contrast", "sharpness")
-SPIKE_Z = 4.0
-SPIKE_DECAY = 0.97
-SPIKE_WARM_UP = 20
 SPIKES_TO_WARN, SPIKES_TO_PAUSE, SPIKES_IN = 5, 20, 50
 KL_TO_WARN, KL_TO_PAUSE = 3.0, 10.0
-RATIO_RANGE = (0.9, 1.1)
+KL_SMOOTHING = 5
+"""Updates whose median stands for the KL around one of them: its noise is no alarm."""
 REWARD_FALL = 3.0
-"""Pooled stds within groups by which the mean reward may fall from one update to the next."""
+"""Usual stds within groups by which a mean reward may fall from one update to the next."""
+JUMP_FALL = 1.5
+"""Largest recent jumps of the mean by which it may fall: prompts may differ more than images of one."""
+REWARD_UPDATES = 10
+"""Updates before which no reward has a usual level."""
+LATENT_RANGE = (0.5, 2.0)
+"""The std of clean latents as a multiple of the base's."""
+NOISE_BITS = 8.0
+"""Entropy of white noise, in bits a pixel; images half-way there have lost what they showed."""
 SLOW_UPDATE = 5.0
+PHASES = {"seconds/rollout": "sampling", "seconds/reward": "scoring", "seconds/update": "an update"}
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What a guard has seen. `pause` asks for a person before the run goes on."""
+    """What a guard has seen.
+
+    Attributes:
+        level: `warn` is told; `pause` asks for a person before the run goes on; `back` asks for the last
+            checkpoint at half the learning rate, and for a person where that was done before.
+        subject: The reward, phase or property that it is about, where it is about one.
+        size: How bad it is; an alarm that a person has allowed counts again once it is half as large again.
+        age: Updates since weights that did not raise it; 0 where the weights are not to blame.
+    """
 
     name: str
-    level: Literal["warn", "pause"]
+    level: Literal["warn", "pause", "back"]
     sentence: str
     subject: str = ""
-    """The reward that it is about, where it is about one."""
+    size: float = 1.0
+    age: int = 1
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def topic(self) -> str:
+        """What stays the same while the alarm gets better or worse."""
+        return f"{self.name}/{self.subject}"
+
+    @property
+    def key(self) -> tuple[str, str]:
         """What stays the same while the alarm holds, whatever the numbers in its sentence."""
-        return self.name, self.subject, self.level
+        return self.topic, self.level
 
 
-def alarms(history: History) -> list[Alarm]:
-    """Every alarm that the newest update gives rise to."""
-    if not history:
-        return []
-    found: list[Alarm] = []
-    for guard in (
-        _skips, _dead_groups, _replay, _clipping, _ratio, _spread, _unscored, _spikes, _kl, _fall, _slow
-    ):  # fmt: skip
-        found.extend(guard(history))
-    return found
-
-
-def hacking(
-    rewards: Sequence[float],
-    held_out: Sequence[float],
-    diversity: Sequence[float],
-    looks: Mapping[str, Sequence[float]] | None = None,
-    look_stds: Mapping[str, float] | None = None,
-) -> Alarm | None:
-    """Whether the reward is exploited: it rises while the judge falls, images become alike, or look burnt.
-
-    One number per evaluation, oldest first; the first is the base.
+def alarms(history: History, base: Mapping[str, float] | None = None) -> list[Alarm]:
+    """Every alarm that the newest update gives rise to.
 
     Args:
-        looks: saturation, contrast and sharpness.
-        look_stds: their std over the base's images.
+        base: the metrics of the base's own samples.
     """
-    recent = slice(-EVALUATIONS - 1, None)
-    if len(rewards) > EVALUATIONS and _rises(rewards[recent]) and _rises([-x for x in held_out[recent]]):
-        sentence = f"the reward rose and the judge fell in {EVALUATIONS} evaluations: compare with the base"
-        return Alarm("hacking", "pause", sentence)
-    if len(diversity) > 1 and diversity[-1] < (1 - DIVERSITY_LOSS) * diversity[0]:
-        lost = 1 - diversity[-1] / diversity[0]
-        sentence = f"images of one prompt are {lost:.0%} more alike than the base's: look at them"
-        return Alarm("collapse", "pause", sentence)
-    return _drifted(looks or {}, look_stds or {})
+    if not history:
+        return []
+    # What a run went back from is no longer true of it.
+    recent = since_back(history)
+    found: list[Alarm] = []
+    for guard in (_skips, _dead_groups, _replay, _clipping, _ratio, _spikes, _fall):
+        found.extend(guard(recent))
+    for guard in (_spread, _slow, _kl):
+        found.extend(guard(history))
+    return [*found, *_unscored(history, base or {}), *_noise(recent, base or {})]
 
 
-def _drifted(looks: Mapping[str, Sequence[float]], stds: Mapping[str, float]) -> Alarm | None:
-    for name, values in looks.items():
-        if len(values) > 1 and abs(values[-1] - values[0]) > LOOK_DRIFT * stds.get(name, math.inf):
-            way = "more" if values[-1] > values[0] else "less"
-            sentence = f"images have far {way} {name} than the base's: compare them"
-            return Alarm("looks", "pause", sentence, name)
-    return None
+def since_back(history: History) -> History:
+    """The part of a history after the run last went back to a checkpoint; all of it where it never did."""
+    backs = [index for index, metrics in enumerate(history) if WENT_BACK in metrics]
+    return history[backs[-1] + 1 :] if backs else history
 
 
-def spike_bound(norms: Sequence[float]) -> float | None:
-    """The largest gradient norm that still belongs to a run with these norms before it; None while it is
-    young.
-
-    The z-score is that of the logarithm against its moving average (after ZClip, arXiv 2504.02507).
-    """
-    known = [math.log(norm) for norm in norms if math.isfinite(norm) and norm > 0]
-    if len(known) < SPIKE_WARM_UP:
-        return None
-    first = known[:SPIKE_WARM_UP]
-    mean = sum(first) / len(first)
-    variance = sum((x - mean) ** 2 for x in first) / len(first)
-    for x in known[SPIKE_WARM_UP:]:
-        x = min(x, mean + SPIKE_Z * math.sqrt(variance))  # a spike must not widen what is usual
-        mean = SPIKE_DECAY * mean + (1 - SPIKE_DECAY) * x
-        variance = SPIKE_DECAY * variance + (1 - SPIKE_DECAY) * (x - mean) ** 2
-    return math.exp(mean + SPIKE_Z * max(math.sqrt(variance), 0.05))
-
-
-def _rises(values: Sequence[float]) -> bool:
-    return all(later > earlier for earlier, later in pairwise(values))
-
-
-def _column(history: History, name: str) -> list[float]:
+def column(history: History, name: str) -> list[float]:
+    """One metric, without the updates that lack it."""
     return [metrics[name] for metrics in history if name in metrics]
 
 
 def _skips(history: History) -> Iterator[Alarm]:
-    skipped = _column(history, "policy/skipped")
-    if len(skipped) >= SKIPS_IN_A_ROW and all(skipped[-SKIPS_IN_A_ROW:]):
-        yield Alarm(
-            "skips", "pause", f"{SKIPS_IN_A_ROW} updates in a row were not finite: lower the learning rate"
-        )
-    elif sum(skipped[-100:]) >= SKIPS_IN_100:
-        yield Alarm(
-            "skips", "pause", f"{SKIPS_IN_100} of 100 updates were not finite: lower the learning rate"
-        )
+    skipped = column(history, "policy/skipped")
+    in_a_row = len(skipped) >= SKIPS_IN_A_ROW and all(skipped[-SKIPS_IN_A_ROW:])
+    if in_a_row or sum(skipped[-100:]) >= SKIPS_IN_100:
+        many = f"{SKIPS_IN_A_ROW} updates in a row" if in_a_row else f"{SKIPS_IN_100} of 100 updates"
+        yield Alarm("skips", "back", f"{many} were not finite: lower the learning rate", age=0)
 
 
 def _dead_groups(history: History) -> Iterator[Alarm]:
-    shares = _column(history, "groups/dead_share")[-DEAD_UPDATES:]
+    shares = column(history, "groups/dead_share")[-DEAD_UPDATES:]
     if len(shares) == DEAD_UPDATES and min(shares) > DEAD_SHARE_TO_PAUSE:
-        yield Alarm(
-            "dead_groups", "pause", "the rewards see no difference within groups: there is nothing to learn"
-        )
+        sentence = "the rewards see no difference within groups: there is nothing to learn"
+        yield Alarm("dead_groups", "pause", sentence, age=DEAD_UPDATES)
     elif shares and shares[-1] > DEAD_SHARE:
-        yield Alarm(
-            "dead_groups", "warn", f"{shares[-1]:.0%} of the groups show no difference to the rewards"
-        )
+        sentence = f"{shares[-1]:.0%} of the groups show no difference to the rewards"
+        yield Alarm("dead_groups", "warn", sentence, size=shares[-1])
 
 
 def _replay(history: History) -> Iterator[Alarm]:
-    errors = _column(history, "policy/ratio_max_deviation")
+    errors = column(history, "policy/ratio_max_deviation")
     if errors and not errors[-1] <= RATIO_ERROR:
-        yield Alarm(
-            "ratio_error", "warn", f"the update replayed the sampler with an error of {errors[-1]:.1e}"
-        )
+        sentence = f"the update replayed the sampler with an error of {errors[-1]:.1e}"
+        yield Alarm("ratio_error", "warn", sentence)
 
 
 def _clipping(history: History) -> Iterator[Alarm]:
-    fractions = _column(history, "policy/clip_fraction")
+    fractions = column(history, "policy/clip_fraction")
     if fractions and fractions[-1] > CLIP_FRACTION:
-        yield Alarm(
-            "clipping",
-            "warn",
-            f"{fractions[-1]:.0%} of the transitions were clipped: take fewer steps a rollout",
-        )
+        sentence = f"{fractions[-1]:.0%} of the transitions were clipped: take fewer steps a rollout"
+        yield Alarm("clipping", "warn", sentence)
 
 
 def _ratio(history: History) -> Iterator[Alarm]:
-    means = _column(history, "policy/ratio_mean")
+    means = column(history, "policy/ratio_mean")
     if means and not RATIO_RANGE[0] <= means[-1] <= RATIO_RANGE[1]:
         yield Alarm("ratio", "warn", f"the mean ratio is {means[-1]:.2f}: take fewer steps a rollout")
 
 
+def _unscored(history: History, base: Mapping[str, float]) -> Iterator[Alarm]:
+    """A reward that worked and fails now pauses the run; one that never could score is told of."""
+    for name, share in history[-1].items():
+        if name.startswith("failed_share/") and share > FAILED_SHARE:
+            reward = name.partition("/")[2]
+            worked = any(before <= FAILED_SHARE for before in column([base, *history[:-1]], name))
+            sentence = f"reward '{reward}' could not score {share:.0%} of the images: mend it or leave it out"
+            level: Literal["warn", "pause"] = "pause" if worked else "warn"
+            yield Alarm("unscored", level, sentence, reward, size=share, age=0)
+
+
 def _spikes(history: History) -> Iterator[Alarm]:
-    spiked = sum(_column(history, "policy/spike")[-SPIKES_IN:])
+    spiked = sum(column(history, "policy/spike")[-SPIKES_IN:])
     if spiked >= SPIKES_TO_PAUSE:
         sentence = f"the gradient spiked in {spiked:.0f} of {SPIKES_IN} updates: lower the learning rate"
-        yield Alarm("spikes", "pause", sentence)
+        yield Alarm("spikes", "pause", sentence, size=spiked, age=SPIKES_IN)
     elif spiked >= SPIKES_TO_WARN:
         yield Alarm("spikes", "warn", f"the gradient spiked in {spiked:.0f} of the last {SPIKES_IN} updates")
 
 
 def _kl(history: History) -> Iterator[Alarm]:
-    """Against the policy's own way of its first updates: a KL grows about linearly with them."""
-    kls = _column(history, "policy/kl")
-    if len(kls) <= BASELINE_UPDATES or not kls[BASELINE_UPDATES - 1] > 0:
+    """Against the run's own way half as long ago.
+
+    A policy that drifts steadily has moved n times as far after n updates, and the KL, a squared distance, is
+    n^2 times as large; one that wanders at random grows slower. Faster than that, it runs away.
+    """
+    kls = column(history, "policy/kl")
+    half = len(kls) // 2
+    now = column(since_back(history), "policy/kl")[-KL_SMOOTHING:]
+    if half < BASELINE_UPDATES or len(now) < KL_SMOOTHING:
         return
-    usual = kls[BASELINE_UPDATES - 1] / BASELINE_UPDATES * len(kls)
-    if kls[-1] > KL_TO_PAUSE * usual:
-        sentence = f"the policy left the base {kls[-1] / usual:.0f} times as fast as at first: look at it"
-        yield Alarm("kl", "pause", sentence)
-    elif kls[-1] > KL_TO_WARN * usual:
-        yield Alarm(
-            "kl", "warn", f"the policy leaves the base {kls[-1] / usual:.0f} times as fast as at first"
-        )
+    before = median(kls[half - KL_SMOOTHING // 2 - 1 : half + KL_SMOOTHING // 2])
+    usual = before * (len(kls) / half) ** 2
+    if usual > 0 and median(now) > KL_TO_WARN * usual:
+        times = median(now) / usual
+        level: Literal["warn", "pause"] = "pause" if times > KL_TO_PAUSE else "warn"
+        sentence = f"the policy is {times:.0f} times as far from the base as its first half leads to expect"
+        yield Alarm("kl", level, sentence, size=times, age=half)
 
 
 def _fall(history: History) -> Iterator[Alarm]:
-    """A reward that falls by several stds at once: the policy broke (pitfall 16)."""
-    for name in sorted(history[-1]):
+    """A reward that falls by several stds at once: the policy broke (algorithms.md, pitfall 16)."""
+    for name in sorted(history[-1]) if history else ():
         reward = name.removeprefix("reward/")
-        values, stds = _column(history, name), _column(history, f"reward_std/{reward}")
-        if reward == name or len(values) < 2 or not stds or not math.isfinite(values[-1]):
+        values, stds = column(history, name), column(history, f"reward_std/{reward}")
+        if reward == name or len(values) <= REWARD_UPDATES or not stds or not math.isfinite(values[-1]):
             continue
-        usual, before = median(stds), median(values[-6:-1])
-        if usual > 0 and before - values[-1] > REWARD_FALL * usual:
-            sentence = f"reward '{reward}' fell by {(before - values[-1]) / usual:.0f} times its usual spread"
-            yield Alarm("fall", "pause", sentence, reward)
+        earlier = values[-BASELINE_UPDATES - 1 : -1]
+        jump = max(abs(later - before) for before, later in pairwise(earlier))
+        fall, usual = median(earlier[-5:]) - values[-1], median(stds)
+        if usual > 0 and fall > max(REWARD_FALL * usual, JUMP_FALL * jump):
+            sentence = f"reward '{reward}' fell by {fall / usual:.0f} times its usual spread in one update"
+            yield Alarm("fall", "back", sentence, reward, size=fall / usual, age=2)
+
+
+def _noise(history: History, base: Mapping[str, float]) -> Iterator[Alarm]:
+    """Samples that turn into noise, or into nothing (algorithms.md, pitfall 15)."""
+    now = history[-1] if history else {}
+    if LATENT_STD in now and base.get(LATENT_STD, 0.0) > 0:
+        times = now[LATENT_STD] / base[LATENT_STD]
+        if not LATENT_RANGE[0] <= times <= LATENT_RANGE[1]:
+            sentence = f"the latents are {times:.1f} times as large as the base's: the images fall apart"
+            yield Alarm("noise", "back", sentence, "latents", size=max(times, 1 / max(times, 1e-9)), age=2)
+    if ENTROPY in now and base.get(ENTROPY, 0.0) > 0:
+        bits, usual = now[ENTROPY], base[ENTROPY]
+        if bits > (usual + NOISE_BITS) / 2:
+            yield Alarm("noise", "back", "the images look like noise beside the base's", "images", bits, 2)
+        elif bits < usual / 2:
+            yield Alarm("noise", "back", "the images have become flat beside the base's", "images", age=2)
 
 
 def _slow(history: History) -> Iterator[Alarm]:
-    seconds = _column(history, "seconds/update")
-    if len(seconds) > BASELINE_UPDATES and seconds[-1] > SLOW_UPDATE * median(seconds[:-1]):
-        times = seconds[-1] / median(seconds[:-1])
-        yield Alarm(
-            "slow", "warn", f"an update took {times:.0f} times as long as usual: is the machine busy?"
-        )
+    for name, phase in PHASES.items():
+        seconds = column(history, name)
+        if len(seconds) > BASELINE_UPDATES and seconds[-1] > SLOW_UPDATE * median(seconds[:-1]):
+            times = seconds[-1] / median(seconds[:-1])
+            sentence = f"{phase} took {times:.0f} times as long as usual: is the machine busy?"
+            yield Alarm("slow", "warn", sentence, phase)
 
 
 def _spread(history: History) -> Iterator[Alarm]:
     for name in sorted({name for metrics in history for name in metrics if name.startswith("reward_std/")}):
-        spread = [value for value in _column(history, name) if math.isfinite(value)]
-        if len(spread) > BASELINE_UPDATES and spread[-1] < COLLAPSED_SPREAD * median(
-            spread[:BASELINE_UPDATES]
-        ):
+        spread = [value for value in column(history, name) if math.isfinite(value)]
+        usual = median(spread[:BASELINE_UPDATES]) if spread else 0.0
+        if len(spread) > BASELINE_UPDATES and spread[-1] < COLLAPSED_SPREAD * usual:
             reward = name.partition("/")[2]
-            sentence = f"reward '{reward}' hardly differs within groups any more"
-            yield Alarm("spread", "warn", sentence, reward)
-
-
-def _unscored(history: History) -> Iterator[Alarm]:
-    """A reward that worked and fails now pauses the run; one that never could score these prompts was told of
-    at the start.
-    """
-    for name, share in history[-1].items():
-        if name.startswith("unscored_share/") and share > UNSCORED_SHARE:
-            reward = name.partition("/")[2]
-            sentence = f"reward '{reward}' could not score {share:.0%} of the images: mend it or leave it out"
-            worked = any(before <= UNSCORED_SHARE for before in _column(history[:-1], name))
-            yield Alarm("unscored", "pause" if worked else "warn", sentence, reward)
+            yield Alarm("spread", "warn", f"reward '{reward}' hardly differs within groups any more", reward)

@@ -6,12 +6,26 @@ grain. They say nothing of quality; a guard compares them with the base's.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in brightness (ITU-R BT.601)."""
+
+
+def entropy(images: UInt8[Tensor, "sample 3 height width"]) -> Float[Tensor, " sample"]:
+    """Bits a pixel that its difference in brightness from the pixel to its left takes.
+
+    About 2 to 5 for pictures, 0 for one colour, about 8 for strong noise.
+    """
+    luma = (images.float() * torch.tensor(LUMA).view(1, 3, 1, 1).to(images.device)).sum(1).round().long()
+    steps = (luma[:, :, 1:] - luma[:, :, :-1]).flatten(1) + 255
+    counts = torch.zeros(len(images), 511).scatter_add_(1, steps.cpu(), torch.ones(steps.shape))
+    shares = counts / counts.sum(1, keepdim=True)
+    return -torch.xlogy(shares, shares).sum(1) / math.log(2)
 
 
 def looks(images: UInt8[Tensor, "sample 3 height width"]) -> dict[str, Float[Tensor, " sample"]]:

@@ -74,6 +74,10 @@ class ScoreBatch:
         return cast(T, self._shared[key])
 
 
+class Abstained(str):
+    """A reason that is no failure: the reward has nothing to say about such a prompt or group."""
+
+
 @dataclass(frozen=True)
 class ScoreResult:
     """A reward's column.

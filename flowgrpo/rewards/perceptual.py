@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult
 from flowgrpo.rewards.encoders import taps
 from flowgrpo.starter.features import Taps, taps_of
 
@@ -23,7 +23,7 @@ NAME: Final = "perceptual-efflite0"
 VERSION: Final = "efflite0-taps1246-lp0.8"
 CAP: Final = 1.0
 """Distances end here: portraits of different prompts reach about 0.6, and more is not more diverse."""
-LONELY: Final = "a group of one image has no neighbour to differ from"
+LONELY: Final = Abstained("a group of one image has no neighbour to differ from")
 
 
 def embed(tapped: Taps) -> list[Float[Tensor, "sample place"]]:

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult
 from flowgrpo.rewards.encoders import fingerprint, require
 from flowgrpo.starter.verifiers import load_verifier
 from flowgrpo.starter.vocabulary import SLOTS, parse_prompt
 
-NOTHING_ASKED: Final = (
+NOTHING_ASKED: Final = Abstained(
     "the prompt names none of the words that the starter knows, so there is nothing to verify"
 )
 _IMAGES_PER_FORWARD: Final = 64

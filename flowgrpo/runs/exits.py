@@ -17,6 +17,7 @@ STOPPED: Final = 75
 NOT_FINITE: Final = 76
 OUT_OF_MEMORY: Final = 77
 REWARDS_FAILED: Final = 78
+ALARM: Final = 79
 
 _SENTENCES: Final[dict[int, str]] = {
     DONE: "The run is complete.",
@@ -25,9 +26,10 @@ _SENTENCES: Final[dict[int, str]] = {
     NO_DEVICE: "The device that the run needs is not there.",
     DISK_FULL: "The disk is full: free some space, then resume the run.",
     STOPPED: "The run stopped at a safe point and can be resumed.",
-    NOT_FINITE: "Three updates in a row were not finite, so the run ended before it damaged the adapter.",
-    OUT_OF_MEMORY: "The device ran out of memory three times.",
+    NOT_FINITE: "Updates were not finite again and again, so the run ended before it damaged the adapter.",
+    OUT_OF_MEMORY: "The device ran out of memory: lower the micro-batch or the image size, then resume.",
     REWARDS_FAILED: "The rewards could not score the images.",
+    ALARM: "An alarm paused the run: look at its samples, then decide.",
 }
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -68,6 +70,6 @@ def state_after(code: int, *, stop_requested: bool) -> RunState:
         return "completed"
     if code == STOPPED or stop_requested:
         return "stopped"
-    if code == DISK_FULL:
+    if code in (DISK_FULL, ALARM):
         return "paused"
     return "failed"

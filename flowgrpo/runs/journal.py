@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -36,16 +36,28 @@ class Journal:
     def catch_up(self, last_update: int) -> None:
         """Hands the rows over that an earlier attempt had no time to write, up to `last_update`."""
         known = {(metric.update, metric.name) for metric in runs.metrics_since(self.db, self.run_id, -1)}
-        if not self.path.exists():
-            return
-        for line in self.path.read_text().splitlines():
-            entry = _parsed(line)
-            if entry is None or entry[0] > last_update:
-                continue
-            update, values = entry
+        for update, values in self._entries(last_update):
             missing = {name: value for name, value in values.items() if (update, name) not in known}
             if missing:
                 self._pending.setdefault(update, {}).update(missing)
+
+    def history(self, last_update: int) -> dict[int, dict[str, float]]:
+        """Update to metrics, up to `last_update`, as the file has them; what was written last counts.
+
+        Where an attempt began again from an earlier update, what came after that is forgotten.
+        """
+        found: dict[int, dict[str, float]] = {}
+        for update, values in self._entries(last_update):
+            for later in [known for known in found if known > update]:
+                del found[later]
+            found.setdefault(update, {}).update(values)
+        return found
+
+    def _entries(self, last_update: int) -> Iterator[tuple[int, dict[str, float]]]:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        for entry in filter(None, map(_parsed, lines)):
+            if entry[0] <= last_update:
+                yield entry
 
     def record(self, update: int, values: Mapping[str, float]) -> None:
         """Notes one point of each curve; what is not finite is a gap."""

@@ -1,21 +1,39 @@
-"""Sample grids of a run: the averaged weights at fixed prompts and seeds, as groups of kind `sample`."""
+"""Sample grids of a run: the averaged weights at fixed prompts and seeds, as groups of kind `sample`.
+
+A grid is also the run's own examination: what no reward contains is measured on it, and held against the
+base's grid at the same prompts and seeds.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from flowgrpo.config import RunConfig, SamplingConfig
+from flowgrpo.looks import looks
 from flowgrpo.policies import Policy
-from flowgrpo.rewards.stack import RewardStack
+from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.stack import EMBEDDED, RewardStack, load_stack
+from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.rollout import denoise
 from flowgrpo.runs.generation import BrokenImagesError, refuse_broken, store_image, store_scores
+from flowgrpo.runs.pictures import Pixels, read_png
 from flowgrpo.runs.runner import painter_id
+from flowgrpo.runs.scoring import DIVERSITY
 from flowgrpo.seeds import group_seeds
-from storage import groups
+from storage import blobs, groups
 from storage.engine import Database
+from storage.groups import GroupView
 from storage.models import Run
 
 MAX_PROMPTS = 4
+STARTER = "starter"
+"""Name of the base that the judge knows."""
 _COUNTER = -1
 """In the place of an update number: the grid's seeds are the same at every update."""
 
@@ -30,8 +48,11 @@ def is_due(config: RunConfig, update: int) -> bool:
 
 
 def plan(config: RunConfig) -> list[tuple[str, list[int]]]:
-    """Prompts and their seeds: the first held-out prompts, `samples` images in all."""
-    prompts = (config.held_out_prompts or config.prompts)[: min(MAX_PROMPTS, config.samples)]
+    """Prompts and their seeds: the first held-out prompts, `samples` images in all.
+
+    Each prompt has two images or more where there are as many: images of one prompt tell the diversity.
+    """
+    prompts = (config.held_out_prompts or config.prompts)[: min(MAX_PROMPTS, max(1, config.samples // 2))]
     shares = [len(range(i, config.samples, len(prompts))) for i in range(len(prompts))]
     return [
         (p, group_seeds(config.seed, _COUNTER, i, n))
@@ -39,59 +60,136 @@ def plan(config: RunConfig) -> list[tuple[str, list[int]]]:
     ]
 
 
-def draw(
-    db: Database,
-    run: Run,
-    config: RunConfig,
-    update: int,
-    *,
-    policy: Policy,
-    stack: RewardStack,
-    checkpoint_id: str,
-    tick: Callable[[], None],
-) -> dict[str, float]:
-    """Draws and stores the grid of an update; returns `held_out/<reward>`, its mean scores.
-
-    Args:
-        policy: with the weights to show already in place.
-        checkpoint_id: what the rows name as their checkpoint.
-        tick: called after each network call; what it raises ends the grid.
-
-    Raises:
-        BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
+def judges_of(base: str, config: RunConfig, weights: Path, device: str) -> RewardStack:
+    """What judges a run and never rewards it: the judge, where the base is the starter; for any other base
+    the embedded rewards without a weight.
     """
-    rollout = config.rollout
-    sampling = SamplingConfig(
-        num_steps=rollout.num_steps,
-        guidance_scale=rollout.guidance_scale,
-        width=rollout.width,
-        height=rollout.height,
-    )
-    columns: dict[str, list[float]] = {}
-    for prompt, seeds in plan(config):
+    if base == STARTER and (weights / "judge" / "model.safetensors").is_file():
+        return RewardStack({"judge": AttributeVerifier(weights / "judge", "judge", device)})
+    rest = [name for name in EMBEDDED if name != DIVERSITY and not config.reward_weights.get(name)]
+    return RewardStack(load_stack(rest, weights, device).rewards)
+
+
+@dataclass
+class Grids:
+    """Draws, scores and judges the grids of one run.
+
+    Attributes:
+        stack: the rewards whose scores are stored with the images.
+        judges: what the run is not rewarded by; their scores stay out of the rows that people see.
+        tick: called after each network call; what it raises ends the grid.
+    """
+
+    db: Database
+    run: Run
+    config: RunConfig
+    policy: Policy
+    stack: RewardStack
+    judges: RewardStack
+    tick: Callable[[], None]
+    _of_base: dict[str, Tensor] = field(default_factory=dict)
+
+    def draw(self, update: int, checkpoint_id: str, micro_batch: int) -> dict[str, float]:
+        """Draws and stores the grid of an update with the weights that the policy has now.
+
+        Args:
+            checkpoint_id: what the rows name as their checkpoint.
+
+        Returns:
+            `held_out/<name>`: means of rewards, judges and looks over the grid, and the judges' errors.
+
+        Raises:
+            BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
+        """
+        columns: dict[str, list[float]] = {}
+        drawn: list[tuple[str, list[Pixels]]] = []
+        for prompt, seeds in plan(self.config):
+            pixels, scores = self._group(prompt, seeds, update, checkpoint_id, micro_batch)
+            drawn.append((prompt, pixels))
+            for name, values in scores.items():
+                columns.setdefault(name, []).extend(value for value in values if value is not None)
+        found = {f"held_out/{n}": sum(values) / len(values) for n, values in columns.items() if values}
+        return found | self._judged(drawn, update)
+
+    def _group(
+        self, prompt: str, seeds: list[int], update: int, checkpoint_id: str, micro_batch: int
+    ) -> tuple[list[Pixels], dict[str, list[float | None]]]:
+        rollout = self.config.rollout
+        sampling = SamplingConfig(
+            num_steps=rollout.num_steps,
+            guidance_scale=rollout.guidance_scale,
+            width=rollout.width,
+            height=rollout.height,
+        )
         group = groups.request_group(
-            db, prompt=prompt, checkpoint_id=checkpoint_id, config=sampling.model_dump(), seeds=seeds,
-            kind="sample", run_id=run.id, update=update, worker_id=painter_id(run.id),
+            self.db, prompt=prompt, checkpoint_id=checkpoint_id, config=sampling.model_dump(), seeds=seeds,
+            kind="sample", run_id=self.run.id, update=update, worker_id=painter_id(self.run.id),
         )  # fmt: skip
-        for step in denoise(policy, [prompt] * len(seeds), seeds=seeds, **sampling.model_dump()):
-            tick()
+        settings = sampling.model_dump()
+        for step in denoise(
+            self.policy, [prompt] * len(seeds), seeds=seeds, micro_batch_size=micro_batch, **settings
+        ):
+            self.tick()
             drawn = step.rollout
         assert drawn is not None
-        model = f"Run {run.number} · update {update}"
+        model = f"Run {self.run.number} · update {update}"
         try:
             refuse_broken(drawn, model)
         except BrokenImagesError as error:
-            groups.fail_group(db, group.id, str(error))
+            groups.fail_group(self.db, group.id, str(error))
             raise
         pixels = list(drawn.images_uint8.cpu())
-        images = [store_image(db, group, i, image, sampling, model) for i, image in enumerate(pixels)]
-        for name, values in store_scores(db, stack, group, images, pixels).items():
-            columns.setdefault(name, []).extend(value for value in values if value is not None)
-        groups.finish_group(db, group.id)
-    return {f"held_out/{name}": sum(values) / len(values) for name, values in columns.items() if values}
+        images = [store_image(self.db, group, i, image, sampling, model) for i, image in enumerate(pixels)]
+        scores = store_scores(self.db, self.stack, group, images, pixels)
+        groups.finish_group(self.db, group.id)
+        return pixels, scores
+
+    def _judged(self, drawn: Sequence[tuple[str, list[Pixels]]], update: int) -> dict[str, float]:
+        """Means of looks and judges, and how sure a judge's difference to the base's grid is."""
+        batch = _batch(drawn)
+        scores = {name: result.values for name, result in self.judges.score(batch).items()}
+        if update == 0:
+            self._of_base = scores
+        found = {f"held_out/{name}": values.mean().item() for name, values in looks(batch.images).items()}
+        for name, values in scores.items():
+            error = _error(values, self._base_scores().get(name)) if update else 0.0
+            if values.isfinite().any() and math.isfinite(error):
+                found |= {f"held_out/{name}": values.nanmean().item(), f"held_out_error/{name}": error}
+        return found
+
+    def _base_scores(self) -> dict[str, Tensor]:
+        """The judges' scores of the base's grid, from its images where another attempt drew it."""
+        if not self._of_base:
+            views = grid_of(self.db, self.run.id, 0)
+            drawn = [
+                (view.group.prompt, [self._read(one.image.sha256) for one in view.images]) for view in views
+            ]
+            if drawn:
+                scored = self.judges.score(_batch(drawn))
+                self._of_base = {name: result.values for name, result in scored.items()}
+        return self._of_base
+
+    def _read(self, sha256: str) -> Pixels:
+        return read_png(blobs.path_of(self.db.home, sha256))
 
 
-def is_drawn(db: Database, run: Run, update: int) -> bool:
-    """Whether an earlier attempt finished the grid of this update."""
-    made = [view.group.state for view in groups.groups_of_run(db, run.id) if view.group.update == update]
-    return "done" in made
+def _batch(drawn: Sequence[tuple[str, list[Pixels]]]) -> ScoreBatch:
+    images = [image for _, pixels in drawn for image in pixels]
+    prompts = [prompt for prompt, pixels in drawn for _ in pixels]
+    numbers = [index for index, (_, pixels) in enumerate(drawn) for _ in pixels]
+    return ScoreBatch(torch.stack(images), prompts, numbers)
+
+
+def _error(now: Tensor, base: Tensor | None) -> float:
+    """Standard error of the mean difference, paired by image; NaN where there are no two pairs."""
+    if base is None or base.shape != now.shape:
+        return math.nan
+    differences = (now - base)[(now - base).isfinite()]
+    return differences.std().item() / len(differences) ** 0.5 if len(differences) > 1 else math.nan
+
+
+def grid_of(db: Database, run_id: str, update: int) -> list[GroupView]:
+    """The finished groups of an update's grid, one a prompt, in order; those of its last drawing."""
+    made = [view for view in groups.groups_of_run(db, run_id) if view.group.update == update]
+    done = {view.group.prompt: view for view in made if view.group.state == "done"}
+    return sorted(done.values(), key=lambda view: view.group.seq)

@@ -11,7 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flowgrpo.checkpoint import load_checkpoint, newest_valid, remove_leftovers, save_checkpoint
+from flowgrpo.checkpoint import (
+    DamagedCheckpointError,
+    load_checkpoint,
+    newest_valid,
+    remove_leftovers,
+    save_checkpoint,
+)  # fmt: skip
+from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.manifest import MANIFEST, sha256_of
 from flowgrpo.runs import exits, layout
@@ -25,6 +32,16 @@ RESERVE_VARIABLE = "FLOWGRPO_DISK_RESERVE"
 RESERVE_BYTES = 64 * 2**20
 """Room that a checkpoint leaves free for the database and the ratings, unless the variable says otherwise."""
 _log = logging.getLogger(__name__)
+
+
+class NotFiniteError(ValueError):
+    """Weights that no checkpoint may hold; the sentence names one."""
+
+
+def is_due(config: RunConfig, update: int) -> bool:
+    """Whether the run's settings want a checkpoint after this update; stops and pauses make others."""
+    before, every = update - config.update.updates_per_rollout, config.checkpoint_every
+    return update // every > max(before, 0) // every or update >= config.num_updates
 
 
 @dataclass
@@ -65,11 +82,28 @@ class Saver:
             self.write_rows()
         return update, progress
 
+    def updates(self) -> list[int]:
+        """The updates of which there is a checkpoint folder, newest first."""
+        folders = self.folder.iterdir() if self.folder.is_dir() else []
+        return sorted((int(folder.name) for folder in folders if folder.name.isdigit()), reverse=True)
+
+    def restore(self, update: int) -> bool:
+        """Puts weights, their average and the optimiser back to a checkpoint; False, and nothing is touched,
+        where it is damaged.
+        """
+        try:
+            load_checkpoint(self.folder / f"{update:06d}", self.learner)
+        except DamagedCheckpointError as error:
+            _log.warning("%s", error)
+            return False
+        return True
+
     def commit(self, update: int, progress: Mapping[str, Any]) -> None:
         """Saves the learner as the run's checkpoint of this update.
 
         Raises:
-            EndedError: the disk is too full, or a weight is not finite; earlier checkpoints are intact.
+            EndedError: the disk is too full; earlier checkpoints are intact.
+            NotFiniteError: a weight is not finite; nothing was written.
         """
         target = self.folder / f"{update:06d}"
         try:
@@ -88,7 +122,7 @@ class Saver:
                 raise
             raise exits.EndedError(exits.DISK_FULL, self._no_room()) from error
         except ValueError as error:
-            raise exits.EndedError(exits.NOT_FINITE, str(error)) from error
+            raise NotFiniteError(str(error)) from error
         failpoint("checkpoint.row")
         self._rows[update] = sha256
         self.write_rows()

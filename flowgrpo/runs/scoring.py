@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.guards import ENTROPY, LATENT_STD
+from flowgrpo.looks import entropy, looks
+from flowgrpo.rewards.base import Abstained, ScoreBatch
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout
 from flowgrpo.update import UpdateMetrics
@@ -26,10 +29,12 @@ class Columns:
     Attributes:
         rewards: Reward name to (group, sample); NaN where there is no score.
         reasons: Reward name to why its first missing score is missing.
+        failures: `failed_share/<reward>`: the share of sound images that it should have scored and did not.
     """
 
     rewards: dict[str, Tensor]
     reasons: dict[str, str]
+    failures: dict[str, float]
 
 
 def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
@@ -40,6 +45,7 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
     broken = ~torch.cat([rollout.is_finite.cpu() for rollout in rollouts])
     rewards: dict[str, Tensor] = {}
     reasons: dict[str, str] = {}
+    failures: dict[str, float] = {}
     for name, result in stack.score(ScoreBatch(images, prompts, groups)).items():
         values = result.values.masked_fill(broken, float("nan"))
         rewards[name] = values.reshape(len(rollouts), -1)
@@ -47,7 +53,27 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
         missing = [BROKEN if is_broken else reason for reason, is_broken in gone if is_broken or reason]
         if missing:
             reasons[name] = str(missing[0])
-    return Columns(rewards, reasons)
+        failed = sum(reason != BROKEN and not isinstance(reason, Abstained) for reason in missing)
+        failures[f"failed_share/{name}"] = failed / max(int((~broken).sum()), 1)
+    return Columns(rewards, reasons, failures)
+
+
+def sample_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What the sound samples are like, whatever they show: the std of their latents, their entropy."""
+    found: dict[str, list[Tensor]] = {LATENT_STD: [], ENTROPY: []}
+    for rollout in rollouts:
+        sound = rollout.is_finite
+        found[LATENT_STD].append(rollout.latents[sound].float().flatten(1).std(1).cpu())
+        found[ENTROPY].append(entropy(rollout.images_uint8[sound].cpu()))
+    means = {name: torch.cat(parts).mean().item() for name, parts in found.items()}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+
+
+def base_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What samples of the base are like: the above, and how much their looks differ between images."""
+    images = torch.cat([rollout.images_uint8[rollout.is_finite].cpu() for rollout in rollouts])
+    spreads = {f"look_std/{name}": values.std().item() for name, values in looks(images).items()}
+    return sample_metrics(rollouts) | {name: std for name, std in spreads.items() if math.isfinite(std)}
 
 
 def measured(rewards: Mapping[str, Tensor], calibrated_stds: Mapping[str, float]) -> dict[str, Tensor]:
@@ -75,8 +101,12 @@ def reward_metrics(rewards: Mapping[str, Tensor], weights: Mapping[str, float]) 
     return metrics
 
 
-def update_metrics(metrics: UpdateMetrics) -> dict[str, float]:
-    """The optimiser step's numbers under the names of the page."""
+def update_metrics(metrics: UpdateMetrics, norm_bound: float) -> dict[str, float]:
+    """The optimiser step's numbers under the names of the page.
+
+    Args:
+        norm_bound: the gradient norm beyond which it was a spike.
+    """
     named = {"ratio": "policy/ratio_mean", "ratio_error": "policy/ratio_max_deviation"}
     reported = {named.get(k, f"policy/{k}"): v for k, v in (metrics.means | metrics.peaks).items()}
     return reported | {
@@ -84,6 +114,7 @@ def update_metrics(metrics: UpdateMetrics) -> dict[str, float]:
         "policy/kl": metrics.kl,
         "policy/grad_norm": metrics.grad_norm,
         "policy/skipped": float(metrics.is_skipped),
+        "policy/spike": float(norm_bound < metrics.grad_norm < math.inf),
         "groups/samples": float(metrics.num_samples),
         "seconds/update": metrics.seconds,
     }

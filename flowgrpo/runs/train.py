@@ -60,7 +60,7 @@ def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threa
     except StaleAttemptError as error:
         raise exits.EndedError(exits.STOPPED, str(error)) from error
     except torch.OutOfMemoryError as error:
-        reason = f"The device ran out of memory ({error}): take a smaller group or micro-batch, then resume."
+        reason = f"The device ran out of memory while it loaded the run ({error}): free some, then resume."
         raise exits.EndedError(exits.OUT_OF_MEMORY, reason) from error
 
 

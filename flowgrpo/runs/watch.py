@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from flowgrpo.guards import Alarm, alarms, hacking
+from flowgrpo.guards import WENT_BACK, Alarm, alarms
+from flowgrpo.hacking import hacking
 from flowgrpo.runs.patience import attempt_write
-from flowgrpo.runs.scoring import DIVERSITY
 from storage import runs
 from storage.engine import Database
 from storage.models import Run
 
-HELD_OUT_DIVERSITY = f"held_out/{DIVERSITY}"
-"""Measured on every sample grid, always at the same prompts and seeds."""
 MAX_REASONS = 3
 _log = logging.getLogger(__name__)
 
 
 class Watch:
-    """Writes the warnings and alarms of one attempt; what an earlier attempt has said is not said again."""
+    """Writes the warnings and alarms of one attempt; what an earlier attempt has said is not said again.
 
-    def __init__(self, db: Database, run: Run) -> None:
+    Args:
+        judges: the held-out scores of the sample grids that no reward contains.
+    """
+
+    def __init__(self, db: Database, run: Run, judges: Sequence[str] = ()) -> None:
         self.db = db
         self.run = run
-        self._said = {event.detail for event in runs.events(db, run.id) if event.kind == "warning"}
+        self.judges = judges
+        self._said = {(event.kind, event.detail) for event in runs.events(db, run.id)}
         self._updates: dict[int, dict[str, float]] = {}
-        self._holding: set[tuple[str, str, str]] = set()
+        self._holding: set[tuple[str, str]] = set()
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether some score that no reward contains could be had of the base's grid."""
+        return any(f"held_out_error/{judge}" in self._updates.get(0, {}) for judge in self.judges)
 
     def warn(self, sentence: str) -> None:
         """Records a warning, unless the run has it already.
@@ -34,10 +42,7 @@ class Watch:
         Raises:
             StaleAttemptError: the run has moved on to another attempt.
         """
-        if sentence not in self._said:
-            _log.warning("%s", sentence)
-            if self._record("warning", sentence):
-                self._said.add(sentence)
+        self._tell("warning", sentence)
 
     def gaps(self, reasons: Mapping[str, str]) -> None:
         """Warns of rewards that left images without a score: reward name to why.
@@ -46,32 +51,48 @@ class Watch:
         """
         for name, reason in reasons.items():
             start = f"{name} left images without a score: "
-            if sum(sentence.startswith(start) for sentence in self._said) < MAX_REASONS:
+            if sum(sentence.startswith(start) for _, sentence in self._said) < MAX_REASONS:
                 self.warn(f"{start}{reason}.")
 
-    def recall(self, last_update: int) -> None:
-        """Takes up the metrics of earlier attempts up to an update; alarms that held then are not new."""
-        for metric in runs.metrics_since(self.db, self.run.id, -1):
-            if metric.update <= last_update:
-                self._updates.setdefault(metric.update, {})[metric.name] = metric.value
-        self._holding = {alarm.key for alarm in self._found()}
+    def recall(self, history: Mapping[int, Mapping[str, float]]) -> None:
+        """Takes up the metrics of earlier attempts, by update; alarms that held then are not new."""
+        self._updates = {update: dict(history[update]) for update in sorted(history)}
+        self._holding = {alarm.key for alarm in self.standing()}
 
     def follow(self, update: int, metrics: Mapping[str, float]) -> None:
         """Takes in metrics of an update, and records each alarm that they raise anew."""
         self._updates.setdefault(update, {}).update(metrics)
-        self._holding = {a.key for a in self._found() if a.key in self._holding or self._raise(update, a)}
+        found = self.standing()
+        self._holding = {a.key for a in found if a.key in self._holding or self._raise(update, a)}
+
+    def went_back(self, update: int, target: int, why: str) -> dict[str, float]:
+        """Notes that the run goes on from the weights of `target` as of now; returns that as a metric."""
+        metrics = {WENT_BACK: float(target)}
+        self.follow(update, metrics)
+        place = f"update {target}" if target else "its start"
+        self._tell(
+            "recovery",
+            f"After update {update} the run went back to the weights of {place} and learns at half the rate "
+            f"since: {why}.",
+        )
+        return metrics
+
+    def standing(self) -> list[Alarm]:
+        """The alarms of now. Update 0 is the base, to which the later updates are compared."""
+        base = self._updates.get(0, {})
+        history = [metrics for update, metrics in self._updates.items() if update]
+        return [*alarms(history, base), *hacking(base, history, self.judges)]
 
     def _raise(self, update: int, alarm: Alarm) -> bool:
-        sentence = f"{alarm.sentence[0].upper()}{alarm.sentence[1:]}."
+        sentence = in_words(alarm)
         _log.warning("alarm at update %d: %s", update, sentence)
         return self._record("alarm", sentence)
 
-    def _found(self) -> list[Alarm]:
-        """The alarms of now. Update 0 is the base's sample grid, to which the later grids are compared."""
-        found = alarms([metrics for update, metrics in self._updates.items() if update])
-        diversity = [m[HELD_OUT_DIVERSITY] for m in self._updates.values() if HELD_OUT_DIVERSITY in m]
-        collapse = hacking((), (), diversity)
-        return [*found, collapse] if collapse else found
+    def _tell(self, kind: str, sentence: str) -> None:
+        if (kind, sentence) not in self._said:
+            _log.warning("%s", sentence)
+            if self._record(kind, sentence):
+                self._said.add((kind, sentence))
 
     def _record(self, kind: str, sentence: str) -> bool:
         """Whether the event could be written; a busy database is asked again at the next occasion."""
@@ -81,3 +102,8 @@ class Watch:
             return True
 
         return attempt_write(kind, write) is not None
+
+
+def in_words(alarm: Alarm) -> str:
+    """The alarm as a sentence of its own."""
+    return f"{alarm.sentence[0].upper()}{alarm.sentence[1:]}."

@@ -1,0 +1,51 @@
+"""Where a run stands: what a checkpoint keeps beside the weights, so that a resume goes on exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from flowgrpo.running import Buffers
+from flowgrpo.spikes import UsualNorm
+
+
+@dataclass
+class Position:
+    """All of it goes into every checkpoint; nothing in it depends on the clock."""
+
+    update: int = 0
+    """Optimiser updates done. It only ever rises: a run that goes back to earlier weights counts on."""
+    rollout: int = 0
+    """Rollouts done; noise and prompts follow from it."""
+    unscored_in_a_row: int = 0
+    calibrated_stds: dict[str, float] | None = None
+    """Each reward's usual std within a group of the base; one that has scored nothing yet is absent."""
+    running: Buffers = field(default_factory=dict)
+    """The prompts' last rewards, where advantages come from running statistics."""
+    usual_norm: UsualNorm = field(default_factory=UsualNorm)
+    """Of the gradients since the run began or last went back."""
+    rate: float = 1.0
+    """Share of the configured learning rate that is in force."""
+    returns: int = 0
+    """How often the run went back to a checkpoint by itself."""
+    micro_batch: int | None = None
+    """Samples per forward since memory ran out; None while the configured number stands."""
+    shortages: int = 0
+    """Times in a row that memory ran out."""
+    cuts: int = 0
+    """How often micro-batches were made smaller."""
+    allowed: dict[str, list[float]] = field(default_factory=dict)
+    """Topic of each alarm that a person let pass -> its size then, and the update that had it last."""
+    decided: int = 0
+    """The last event of the run's history whose decision was carried out."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return asdict(self)
+
+    def restore(self, document: Mapping[str, Any]) -> None:
+        """The inverse of `to_json`, in place; what an older version kept and we do not know is left out."""
+        for name in {one.name for one in fields(self)} & document.keys():
+            value = document[name]
+            setattr(self, name, UsualNorm(**value) if name == "usual_norm" else value)
