@@ -18,7 +18,7 @@ from statistics import fmean
 from flowgrpo.guards import Alarm, History, column, since_back
 
 EVALUATIONS = 3
-"""Grids in a row over which the reward has to rise and the judge to fall."""
+"""Grids in a row at each of which the judge has fallen, while the reward has risen over them all."""
 ERRORS = 3.0
 """Standard errors by which the judge must have fallen in them."""
 DIVERSITY_LOSS = 0.3
@@ -64,13 +64,13 @@ def _grids(base: Mapping[str, float], history: History) -> list[Grid]:
 
 def _exploited(grids: Sequence[Grid], judges: Sequence[str]) -> Iterator[Alarm]:
     last = grids[-EVALUATIONS - 1 :]
-    if len(last) <= EVALUATIONS or not _rises([grid.reward for grid in last]):
+    if len(last) <= EVALUATIONS or not last[-1].reward > last[0].reward:
         return
     for judge in judges:
         values = [grid.metrics.get(f"held_out/{judge}", math.nan) for grid in last]
         error = last[-1].metrics.get(f"held_out_error/{judge}", math.inf)
         lost = values[0] - values[-1]
-        if _rises([-value for value in values]) and lost > ERRORS * error:
+        if _falls(values) and lost > ERRORS * error:
             sentence = (
                 f"the reward rose and {_named(judge)} fell by {lost:.2g} in {EVALUATIONS} evaluations: "
                 "the reward is likely being exploited"
@@ -101,5 +101,5 @@ def _named(judge: str) -> str:
     return "the judge" if judge == "judge" else f"{judge}, which is no part of it,"
 
 
-def _rises(values: Sequence[float]) -> bool:
-    return all(later > earlier for earlier, later in pairwise(values))
+def _falls(values: Sequence[float]) -> bool:
+    return all(later < earlier for earlier, later in pairwise(values))

@@ -166,12 +166,12 @@ class Recovery:
         return max((update for update in updates if grid_of(self.db, self.run.id, update)), default=0)
 
     def _target(self, at_most: int) -> int | None:
-        """The newest checkpoint from before the trouble, else the newest that is earlier than now."""
-        made = [
-            c.update for c in checkpoints.checkpoints_of_run(self.db, self.run.id) if c.state == "committed"
-        ]
+        """The newest checkpoint from before the trouble, else the oldest, which has the least of it."""
+        rows = checkpoints.checkpoints_of_run(self.db, self.run.id)
+        made = [row.update for row in rows if row.state == "committed"]
         earlier = [update for update in made if update < self.position.update]
-        return max([update for update in earlier if update <= at_most] or earlier, default=None)
+        sound = [update for update in earlier if update <= at_most]
+        return max(sound) if sound else min(earlier, default=None)
 
 
 def _is_resumed(history: Sequence[RunEvent]) -> bool:

@@ -282,7 +282,7 @@ def test_an_alarm_pauses_with_a_checkpoint_and_pictures_of_now_and_of_the_base(
         "The rewards see no difference within groups: there is nothing to learn. Compare"
     )
     asked = pause(db, run)
-    assert (asked["update"], asked["shown"], asked["back_to"]) == (7, 7, 6)
+    assert (asked["update"], asked["shown"], asked["back_to"]) == (7, 7, 3)
     assert asked["alarms"] == [{"topic": "dead_groups/", "size": 1.0}]
     made = {view.group.id: view.group for view in groups.groups_of_run(db, run.id)}
     before, now = ([made[g] for g in asked[side]] for side in ("base", "now"))  # type: ignore[attr-defined]
