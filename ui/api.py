@@ -17,6 +17,7 @@ from storage import checkpoints, ratings, runs
 from storage.groups import GroupView
 from storage.models import Run
 from ui import comparing, rating, tuning
+from ui.asking import question_of
 from ui.components import strip
 from ui.forms import GroupForm, Refused, RunForm
 from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
@@ -37,6 +38,7 @@ def add(services: Services) -> None:
         _start_run(services),
         _get_run(services),
         _stop_run(services),
+        _resume_run(services),
         _list_checkpoints(services),
         _compare(services),
     ):
@@ -85,6 +87,7 @@ def group_dict(view: GroupView, *, blind: bool = False) -> dict[str, Any]:
 def run_dict(services: Services, run: Run) -> dict[str, Any]:
     """A run as JSON, with its newest metrics and the checkpoints that it made."""
     beat = runs.beat_of(services.db, run.id)
+    question = question_of(services.db, run)
     latest = {metric.name: metric.value for metric in runs.metrics_since(services.db, run.id, -1)}
     made = [one for one in checkpoints.list_checkpoints(services.db) if one.run_id == run.id]
     return {
@@ -96,6 +99,7 @@ def run_dict(services: Services, run: Run) -> dict[str, Any]:
         "update": beat.update if beat else 0,
         "num_updates": run.config.get("num_updates"),
         "seconds_left": tuning.seconds_left(run, beat),
+        "question": vars(question) if question else None,
         "metrics": latest,
         "checkpoints": [{"id": one.id, "name": one.name, "update": one.update} for one in made],
     }
@@ -250,7 +254,8 @@ def _lines(prompts: list[str]) -> str:
 
 def _get_run(services: Services) -> Callable[..., dict[str, Any]]:
     def get_run(run_id: str) -> dict[str, Any]:
-        """Returns a run: state, update, seconds left, newest metrics, checkpoints."""
+        """Returns a run: state, update, seconds left, newest metrics, checkpoints; and the question of an
+        alarm that paused it, with the groups to compare and the update that it may go back to."""
         return _said(lambda: run_dict(services, _found_run(services, run_id)))
 
     return get_run
@@ -264,6 +269,26 @@ def _stop_run(services: Services) -> Callable[..., dict[str, Any]]:
         )
 
     return stop_run
+
+
+def _resume_run(services: Services) -> Callable[..., dict[str, Any]]:
+    def resume_run(run_id: str, from_update: int = 0) -> dict[str, Any]:
+        """Queues a stopped, failed or paused run again; an alarm that paused it is let pass.
+
+        Args:
+            run_id: the run.
+            from_update: go on from the weights of this checkpoint, at half the learning rate; 0 goes on from
+                where the run stands.
+        """
+
+        def work() -> dict[str, Any]:
+            run = _found_run(services, run_id)
+            resumed = runs.resume_run(services.db, run.id, from_update=from_update or None)
+            return run_dict(services, resumed)
+
+        return _said(work)
+
+    return resume_run
 
 
 def _list_checkpoints(services: Services) -> Callable[..., list[dict[str, Any]]]:

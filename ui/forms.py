@@ -246,7 +246,7 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
         "seed": whole(form.seed, "The seed", 0, MAX_SEED),
         "checkpoint_every": max(1, min(20, num_updates // 3)),
         "sample_every": max(1, min(10, num_updates // 6)),
-        "samples": 4,
+        "samples": 8,
         "rollout": _rollout(form, width, height),
         "update": _build(
             UpdateConfig,

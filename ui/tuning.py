@@ -12,8 +12,9 @@ from flowgrpo.config import DEFAULT_WEIGHTS, RunConfig
 from flowgrpo.presets import STARTER_PRESETS
 from storage import checkpoints, groups, runs
 from storage.groups import GroupView
-from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat
+from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat, RunEvent
 from ui import forms
+from ui.asking import Question, question_of
 from ui.components import render, span
 from ui.components.curves import curves_of
 from ui.components.strip import settings_line
@@ -188,6 +189,8 @@ def run_html(services: Services, run_id: str | None) -> str:
     saved = saved_update(made, run.id)
     parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
     metrics = runs.metrics_since(db, run.id, -1)
+    question = question_of(db, run)
+    told = _told(runs.events(db, run.id), question)
     return render(
         "run.html",
         run=run,
@@ -198,8 +201,11 @@ def run_html(services: Services, run_id: str | None) -> str:
         update=beat.update if beat else 0,
         total=run.config.get("num_updates", 0),
         percent=_percent(run, beat),
-        reason=ending(run, beat, saved),
-        warnings=[event.detail for event in runs.events(db, run.id) if event.kind in _WARNINGS][-3:],
+        question=question,
+        pictures=question.rows(db) if question else [],
+        reason="" if question else ending(run, beat, saved),
+        recovery=next((event.detail for event in reversed(told) if event.kind == "recovery"), ""),
+        warnings=[event.detail for event in told if event.kind in _WARNINGS][-3:],
         log=log_tail(services, run.id) if run.state in _BROKEN else "",
         curves=curves_of(
             metrics,
@@ -211,6 +217,11 @@ def run_html(services: Services, run_id: str | None) -> str:
         parent=parent.name,
         setup=_setup(run.config),
     )
+
+
+def _told(history: Sequence[RunEvent], question: Question | None) -> list[RunEvent]:
+    """What happened, without what the question says anyway."""
+    return [event for event in history if not question or event.detail not in question.sentence]
 
 
 def find(services: Services, run_id: object) -> Run | None:

@@ -33,11 +33,15 @@ class Plan:
 
 
 FIXED: tuple[Plan, ...] = (
+    Plan("judge, never a reward", "held_out/judge", "{:.3f}", "healthy: does not fall"),
     Plan("diversity", "diversity", "{:.3f}", "healthy: keeps 85%", floor=0.0),
     Plan("dead groups", "groups/dead_share", "{:.0%}", "healthy: below half", floor=0.0, ceiling=1.0),
     Plan("distance from the base", "policy/kl", "{:.2g}", "healthy: grows slowly", floor=0.0),
     Plan("ratio − 1", "policy/ratio_max_deviation", "{:.0e}", "healthy: 0", floor=0.0, ceiling=1e-5),
     Plan("gradient norm", "policy/grad_norm", "{:.2g}", "healthy: no jumps", floor=0.0),
+    Plan("saturation", "held_out/saturation", "{:.3f}", "healthy: like the base's", floor=0.0),
+    Plan("contrast", "held_out/contrast", "{:.3f}", "healthy: like the base's", floor=0.0),
+    Plan("sharpness", "held_out/sharpness", "{:.3f}", "healthy: like the base's", floor=0.0),
 )
 
 

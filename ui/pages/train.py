@@ -10,7 +10,7 @@ import gradio as gr
 from flowgrpo.presets import STARTER_PRESETS
 from storage import runs
 from storage.errors import NotSavedError
-from ui import tuning
+from ui import asking, tuning
 from ui.components import HIDDEN, live, render, sentence, topbar
 from ui.defaults import starter_prompts
 from ui.forms import RunForm
@@ -208,6 +208,8 @@ def acted(services: Services, state: str | None, act: str, target: str) -> tuple
             runs.request_stop(services.db, target)
         elif act == "resume":
             runs.resume_run(services.db, target)
+        elif act == "back":
+            asking.go_back(services.db, target)
         elif act == "open":
             return "", target
     except (LookupError, ValueError, NotSavedError) as error:
