@@ -77,7 +77,10 @@ def work_of(config: RunConfig, *, guidance_costs: bool = True) -> Work:
     sampled = 0 if config.algorithm.name == "sft" else images * config.rollout.num_steps * guided
     learned, plain = _per_term(config, guided)
     passes = config.update.updates_per_rollout
-    reference = (learned + plain if config.algorithm.name in _TRAJECTORY else 1) if _needs_kl(config) else 0
+    replayed = learned + plain if config.algorithm.name in _TRAJECTORY else 1
+    if config.update.reference_guidance is not None:
+        replayed = 2 if guidance_costs else 1
+    reference = replayed if _needs_kl(config) else 0
     return Work(images, sampled + terms * (plain * passes + reference), terms * learned * passes)
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-
-class Config(BaseModel):
-    """What every configuration has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+from flowgrpo.strict import Config
+from flowgrpo.tags import TagOptions
 
 
 class _Trajectory(Config):
@@ -107,14 +104,14 @@ class SFT(Config):
     """Images with .txt captions beside them, or with a metadata.jsonl."""
     batch_size: int = Field(32, ge=1, le=4096)
     """Images per update."""
-    caption_dropout: float = Field(0.1, ge=0, le=1)
-    """Share of images that are learned without their caption: what guidance steers away from."""
-    tag_dropout: float = Field(0.0, ge=0, lt=1)
-    """Chance that a tag is left out."""
-    shuffle_tags: bool = True
-    """Tags in another order each time."""
-    keep_tags: int = Field(0, ge=0, le=64)
-    """Tags at the front that are neither shuffled nor left out."""
+    tags: TagOptions = TagOptions()
+    """What is done to a caption each time that its image is learned from."""
+    max_ratio: float = Field(2.0, ge=1, le=8)
+    """Longer side over the shorter of the shapes that images are cut to; rollout.width x rollout.height is
+    their area.
+    """
+    flip: bool = False
+    """Mirror half of the images, by chance; not for tags that tell left from right."""
     weighting: Literal["debiased", "uniform"] = "debiased"
     """Weight of a noise level's error: 1 / sqrt(SNR), at least 1, or 1."""
 

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from flowgrpo.choices import Algorithm, Config, FlowGRPO
+from flowgrpo.choices import Algorithm, FlowGRPO
+from flowgrpo.strict import Config
 
 MAX_PROMPT_LENGTH = 2_000
 """Characters; a longer prompt would be cut silently by every text encoder."""
@@ -146,6 +147,10 @@ class UpdateConfig(Config):
     """Trust region of the ratio in nats per transition; divided by the number of latent elements."""
     kl_weight: float = Field(1e-3, ge=0, le=100)
     """Weight of mean (v - v_reference)^2; 0 skips the reference pass."""
+    reference_guidance: float | None = Field(None, gt=1, le=30)
+    """Guidance of that reference where it is not the rollout's: held to a guided base, a policy that samples
+    without guidance learns what guidance does (arXiv 2210.03142), while the rewards say what is wanted.
+    """
     updates_per_rollout: int = Field(1, ge=1, le=16)
     """Optimiser steps per rollout; at 1 the ratio is exactly 1 and the clip never acts."""
     micro_batch_size: int = Field(32, ge=1, le=1024)
@@ -162,6 +167,15 @@ class UpdateConfig(Config):
     """Of the base's weights and activations; the adapter is float32 always. Auto: float32 on a CPU, bfloat16
     on a GPU that has it, else float16.
     """
+
+    @model_validator(mode="after")
+    def _reference_is_asked(self) -> UpdateConfig:
+        if self.reference_guidance is not None and self.kl_weight == 0:
+            raise ValueError(
+                "reference_guidance says what the KL holds the policy to, and kl_weight is 0: "
+                "give it a weight, or leave reference_guidance out"
+            )
+        return self
 
 
 class RunConfig(Config):
@@ -202,6 +216,14 @@ class RunConfig(Config):
             raise ValueError(
                 f"{self.algorithm.name} learns from stochastic steps and rollout.window is none: "
                 "choose early_random, progressive, random or all"
+            )
+        if self.algorithm.name == "dpo" and self.update.reference_guidance is not None:
+            raise ValueError(
+                "dpo compares with its reference as the images were made: leave update.reference_guidance out"
+            )
+        if self.lora is None and self.update.kl_weight > 0:
+            raise ValueError(
+                "without an adapter there is no base left to stay close to: set update.kl_weight to 0"
             )
         if self.lora is None and not is_sft:
             raise ValueError(

@@ -97,6 +97,7 @@ class SampleSettings(TypedDict, total=False):
     solver: str
     same_start: bool
     micro_batch_size: int
+    keeps_negative: bool
     run_key: tuple[int, ...]
 
 
@@ -124,6 +125,8 @@ class Sampler:
     """Whether all samples start from the first one's noise."""
     micro_batch_size: int = 32
     """Samples per network call."""
+    keeps_negative: bool = False
+    """Whether the rollout carries the negative half for the update though it samples without guidance."""
     run_key: tuple[int, ...] = ()
     """Counters of the window's noise, completed by the sample's seed and the step."""
 
@@ -161,7 +164,7 @@ def denoise(
     conditioning = policy.encode(
         prompts,
         sampler.negative_prompt,
-        guided=sampler.guidance_scale > 1,
+        guided=sampler.guidance_scale > 1 or sampler.keeps_negative,
         width=sampler.width,
         height=sampler.height,
     )
@@ -276,7 +279,13 @@ def sample_group(
 
 
 def rollout_settings(
-    config: RolloutConfig, micro_batch_size: int, run_seed: int, update: int, group: int
+    config: RolloutConfig,
+    micro_batch_size: int,
+    run_seed: int,
+    update: int,
+    group: int,
+    *,
+    keeps_negative: bool = False,
 ) -> SampleSettings:
     """How a run samples a group: with the window and the noise that follow from (run_seed, update, group)."""
     window, trained = window_of(config, run_seed, update, group)
@@ -292,6 +301,7 @@ def rollout_settings(
         solver=config.solver,
         same_start=config.same_start,
         micro_batch_size=micro_batch_size,
+        keeps_negative=keeps_negative,
         run_key=(run_seed, update, group),
     )
 

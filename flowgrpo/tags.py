@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from flowgrpo.choices import Config
+from flowgrpo.strict import Config
 
 _ESCAPED = re.compile(r"\\([()\[\]])")
 _EYE = r"(?:[^\s_]|\(\S\)|<\S>|\|\|)"

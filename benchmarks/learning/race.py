@@ -88,7 +88,8 @@ class Racer:
         prompt = prompts_of_rollout(config.prompts, config.seed, max(number - 1, 0), many)[index]
         seeds = group_seeds(config.seed, number, index, rollout.group_size)
         size = config.update.micro_batch_size
-        settings = rollout_settings(rollout, size, config.seed, number, index)
+        keeps = config.update.reference_guidance is not None
+        settings = rollout_settings(rollout, size, config.seed, number, index, keeps_negative=keeps)
         return sample_group(self.policy, prompt, seeds=seeds, **settings)
 
     def one_update(self) -> None:

@@ -119,10 +119,15 @@ class Method(ABC):
         return self.policy.velocity(piece.latents, piece.t, piece.conditioning, piece.guidance_scale)
 
     def reference_velocity(self, piece: Piece) -> Latents:
-        """The base's velocity, computed once a rollout."""
+        """The base's velocity, computed once a rollout; at its own guidance where the settings say so."""
+        guidance = self.learner.config.reference_guidance
         if "base" not in piece.memory:
             with torch.no_grad(), self.policy.reference():
-                piece.memory["base"] = self.velocity(piece)
+                piece.memory["base"] = (
+                    self.policy.velocity(piece.latents, piece.t, piece.conditioning, guidance)
+                    if guidance
+                    else self.velocity(piece)
+                )
         return piece.memory["base"]
 
     def velocity_of(self, copy: str, piece: Piece) -> Latents:

@@ -122,11 +122,16 @@ class Counter:
 
 
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-@pytest.mark.parametrize("kl_weight", [0.0, 1e-3])
+@pytest.mark.parametrize(("kl_weight", "reference"), [(0.0, None), (1e-3, None), (1e-3, 3.0)])
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}")
 def test_the_counted_evaluations_are_those_of_a_real_update(
-    policy: Policy, algorithm: Algorithm, kl_weight: float, guidance_scale: float
+    policy: Policy,
+    algorithm: Algorithm,
+    kl_weight: float,
+    reference: float | None,
+    guidance_scale: float,
 ) -> None:
+    reference = None if algorithm.name == "dpo" else reference  # which has none
     policy.attach_lora(LoraConfig(rank=4))
     config = RunConfig(
         prompts=("red hair",), reward_weights={"clip": 1.0}, algorithm=algorithm, num_updates=1,
@@ -134,12 +139,15 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
             group_size=4, groups_per_update=2, num_steps=4, window_size=2, guidance_scale=guidance_scale,
             width=16, height=16,
         ),
-        update=UpdateConfig(kl_weight=kl_weight, micro_batch_size=4),
+        update=UpdateConfig(kl_weight=kl_weight, micro_batch_size=4, reference_guidance=reference),
     )  # fmt: skip
     learner, counter = Learner(policy, config.update, algorithm), Counter(policy)
     rollouts = [
         sample_group(
-            policy, "red hair", seeds=group_seeds(0, 1, i, 4), **rollout_settings(config.rollout, 4, 0, 1, i)
+            policy,
+            "red hair",
+            seeds=group_seeds(0, 1, i, 4),
+            **rollout_settings(config.rollout, 4, 0, 1, i, keeps_negative=True),
         )
         for i in range(2)
     ]

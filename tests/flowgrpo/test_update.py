@@ -168,6 +168,24 @@ def test_kl_pulls_a_perturbed_policy_back_to_the_reference(fresh: Policy) -> Non
     assert kls[-1] < 0.8 * kls[0]
 
 
+def test_a_guided_reference_teaches_the_policy_what_guidance_does(fresh: Policy) -> None:
+    """Nothing is rewarded: what is learned is the guided base, at one network call where that takes two."""
+    config = UpdateConfig(kl_weight=100.0, reference_guidance=3.0, learning_rate=3e-3, ema_decay=0.0)
+    learner = Learner(fresh, config)
+    rollout = a_group(fresh, keeps_negative=True)
+    stored, told = rollout.transitions[0], rollout.conditioning
+    with torch.no_grad(), fresh.reference():
+        guided = fresh.velocity(stored.latents, stored.t, told, 3.0)
+        plain = fresh.velocity(stored.latents, stored.t, told)
+    even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
+    first, *_, last = (run(learner, [rollout], even)[0].kl for _ in range(12))
+    assert first > 0
+    assert last < 0.5 * first
+    with torch.no_grad():
+        now = fresh.velocity(stored.latents, stored.t, told)
+    assert (now - guided).square().mean() < 0.7 * (plain - guided).square().mean()
+
+
 def test_without_kl_weight_the_reference_is_not_asked(fresh: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh, "reference", None)
     rollout = a_group(fresh)
