@@ -56,9 +56,7 @@ def save_checkpoint(
             return manifest.sha256_of(folder / manifest.MANIFEST)
         except DamagedCheckpointError:
             pass  # written again below
-    adapters: dict[str, dict[str, Tensor]] = {
-        "raw": dict(learner.parameters), "ema": learner.ema, **learner.copies
-    }  # fmt: skip
+    adapters = learner.weights
     optimizer = learner.optimizer_tensors()
     for which, tensors in adapters.items():
         _refuse_non_finite({f"{which} {name}": tensor for name, tensor in tensors.items()})
@@ -83,9 +81,7 @@ def load_checkpoint(folder: Path, learner: Learner) -> dict[str, Any]:
     """
     verify(folder)
     document = json.loads((folder / PROGRESS_FILE).read_text())
-    kept: dict[str, dict[str, Tensor]] = {
-        "raw": dict(learner.parameters), "ema": learner.ema, **learner.copies
-    }  # fmt: skip
+    kept = learner.weights
     found = {which: _read_weights(folder, learner.policy, which) for which in kept}
     for which, weights in kept.items():
         lora.copy_into(weights, found[which])

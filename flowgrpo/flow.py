@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal, Protocol, cast, overload
+from typing import Literal, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ Time = float | Float[Tensor, " sample"]
 """RF time of all samples, or one per sample (float64 where it matters)."""
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """The noise levels of a model: where a sampler walks, and what the network calls them."""
 

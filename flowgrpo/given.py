@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowgrpo import seeds as seeding
 from flowgrpo.advantages import Advantages
+from flowgrpo.buckets import MicroConditioning
 from flowgrpo.flow import Schedule
 from flowgrpo.policies.base import Conditioning, Policy, Words
 from flowgrpo.rollout import Rollout, micro_batches
@@ -28,6 +29,7 @@ def given_rollout(
     seeds: Sequence[int],
     *,
     dropped: Bool[Tensor, " sample"] | None = None,
+    sizes: Sequence[MicroConditioning] | None = None,
     micro_batch_size: int = 32,
 ) -> Rollout:
     """A rollout whose final latents are the VAE's of some images in [0, 1].
@@ -35,6 +37,8 @@ def given_rollout(
     Args:
         seeds: one per image; the draw from the VAE's posterior follows from them.
         dropped: images that are learned without their caption.
+        sizes: what SDXL is told of each image's size and cut; whole images of this size by default. Other
+            families are not told.
     """
     height, width = images.shape[2:]
     shape = policy.latent_shape(width, height)
@@ -49,13 +53,16 @@ def given_rollout(
     words = conditioning.positive
     if dropped is not None:
         words = _without(words, conditioning.unconditional(), dropped.to(policy.device))
+    if sizes is not None and "time_ids" in words:
+        told = torch.tensor([one.time_ids for one in sizes])
+        words = words | {"time_ids": told.to(words["time_ids"])}
     return Rollout(
         prompts=tuple(captions),
         seeds=tuple(seeds),
         images=images,
         latents=latents,
         transitions=(),
-        conditioning=Conditioning(words),
+        conditioning=Conditioning(words, conditioning.negative),
         guidance_scale=1.0,
         micro_batch_size=micro_batch_size,
         times=training_times(policy.schedule),

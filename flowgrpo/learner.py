@@ -71,6 +71,11 @@ class Learner:
     def _clone(self) -> dict[str, Tensor]:
         return {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
 
+    @property
+    def weights(self) -> dict[str, Mapping[str, Tensor]]:
+        """All that is kept of the weights, live: raw (what learns), ema, and the algorithm's copies."""
+        return {"raw": self.parameters, "ema": self.ema, **self.copies}
+
     def start_from(self, tensors: Mapping[str, Tensor]) -> None:
         """Begins with another checkpoint's weights; before the first update."""
         assert self.update == 0
@@ -100,6 +105,7 @@ class Learner:
         A norm that is not finite skips the step, so that no weight and no moment ever sees it.
         """
         self.world.sum_gradients(self.parameters.values())
+        self._follow_main()
         if self.loss_scale != 1:
             for parameter in self.parameters.values():
                 if parameter.grad is not None:
@@ -117,6 +123,16 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self._adjust_loss_scale(is_finite)
         return norm, not is_finite
+
+    def _follow_main(self) -> None:
+        """The main process's rate and bound hold for all: it may have lowered them."""
+        if self.world.size == 1:
+            return
+        groups = self.optimizer.param_groups
+        rate, bound = self.world.share((groups[0]["lr"], self.config.max_grad_norm))
+        for group in groups:
+            group["lr"] = rate
+        self.config = self.config.model_copy(update={"max_grad_norm": bound})
 
     def _adjust_loss_scale(self, is_finite: bool) -> None:
         """Half of it after an overflow, twice as much after a calm while (as torch.amp.GradScaler)."""

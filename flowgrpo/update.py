@@ -63,6 +63,8 @@ def update(
 
 
 def _finite(rollouts: Sequence[Rollout], advantages: Advantages) -> Bool[Tensor, "group sample"]:
+    if not rollouts:  # a process without a group of its own
+        return torch.ones_like(advantages.is_counted)
     return torch.stack([rollout.is_finite.to(advantages.values.device) for rollout in rollouts])
 
 

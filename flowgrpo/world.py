@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for the main one, which may draw a sample grid, wait for its device or save."""
 
 
 class World:
@@ -33,8 +37,14 @@ class World:
         """The world that the launcher's environment names; alone where there was no launcher."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         return cls(state.process_index, state.num_processes)
+
+    @staticmethod
+    def device(wanted: str) -> str:
+        """Which device is this process's, where `auto` is asked for: each on a host has its own GPU."""
+        local = os.environ.get("LOCAL_RANK", "0")
+        return f"cuda:{local}" if wanted == "auto" and torch.cuda.is_available() else wanted
 
     @property
     def is_main(self) -> bool:
@@ -86,6 +96,14 @@ class World:
         dist.all_reduce(flat)
         for owner, part in zip(owners, flat.split([grad.numel() for grad in grads]), strict=True):
             owner.grad = part.view_as(owner).clone()
+
+    def share(self, value: Any = None) -> Any:
+        """The main process's value, in every process."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
 
     def agree(self, flag: bool) -> bool:
         """Whether any process says so."""

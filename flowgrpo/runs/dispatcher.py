@@ -15,7 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from flowgrpo.runs import layout, process
-from flowgrpo.runs.executors import TRAINER, LocalExecutor
+from flowgrpo.runs.executors import LocalExecutor
 from flowgrpo.runs.keeper import WORKER, WorkerKeeper
 from flowgrpo.runs.patience import insist
 from flowgrpo.runs.runner import GRACE_SECONDS, close_sample_groups
@@ -71,7 +71,7 @@ class Dispatcher:
         db: Database,
         *,
         devices: Sequence[str] = ("auto",),
-        trainer: Sequence[str] = TRAINER,
+        trainer: Sequence[str] | None = None,
         worker: Sequence[str] = WORKER,
         grace_seconds: float = GRACE_SECONDS,
         orphan_seconds: float = ORPHAN_SECONDS,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,6 +16,14 @@ from storage.locks import FileLock, is_held
 
 Liveness = Literal["alive", "orphaned", "gone"]
 TRAINER = (sys.executable, "-m", "flowgrpo.runs.train")
+LAUNCH_VARIABLE = "FLOWGRPO_LAUNCH"
+"""A launcher that starts several processes: accelerate launch --config_file configs/several_gpus.yaml."""
+
+
+def trainer_command() -> tuple[str, ...]:
+    """The trainer's command, behind the launcher that the environment names."""
+    launcher = shlex.split(os.environ.get(LAUNCH_VARIABLE, ""))
+    return (*launcher, "-m", "flowgrpo.runs.train") if launcher else TRAINER
 
 
 class LocalExecutor:
@@ -21,15 +31,19 @@ class LocalExecutor:
 
     Args:
         home: the data folder.
-        trainer: command without the arguments that name the run; `accelerate launch ...` fits.
+        trainer: command without the arguments that name the run; `trainer_command` by default.
         grace_seconds: how long a run may take to stop before it is killed.
     """
 
     def __init__(
-        self, home: Path, *, trainer: Sequence[str] = TRAINER, grace_seconds: float = GRACE_SECONDS
+        self,
+        home: Path,
+        *,
+        trainer: Sequence[str] | None = None,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.home = home
-        self.trainer = tuple(trainer)
+        self.trainer = tuple(trainer or trainer_command())
         self.grace_seconds = grace_seconds
         self._shims: dict[str, subprocess.Popen[bytes]] = {}
 

@@ -1,23 +1,19 @@
-"""What an update learns from: the groups of a rollout, their scores, and the advantages that follow."""
+"""What an update learns from: the images of a rollout, their scores, and the advantages that follow."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from functools import partial
 
 from flowgrpo.advantages import Advantages, calibrate, combine
 from flowgrpo.config import RunConfig
-from flowgrpo.learner import Learner
-from flowgrpo.rewards.stack import RewardStack
-from flowgrpo.rollout import Rollout, denoise, rollout_settings
-from flowgrpo.running import RunningStatistics
+from flowgrpo.rollout import Rollout
+from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.position import Position
-from flowgrpo.runs.prompts import prompts_of_rollout
 from flowgrpo.runs.scoring import (
     DIVERSITY,
     Columns,
@@ -25,10 +21,10 @@ from flowgrpo.runs.scoring import (
     measured,
     reward_metrics,
     sample_metrics,
-    score,
 )  # fmt: skip
+from flowgrpo.runs.sources import Groups, Pictures
+from flowgrpo.runs.team import Lead
 from flowgrpo.runs.watch import Watch
-from flowgrpo.seeds import group_seeds
 
 CALIBRATION_GROUPS = 6
 """Groups of the base that fix each reward's usual spread within a group, before the first update."""
@@ -36,29 +32,39 @@ CALIBRATION_GROUPS = 6
 
 @dataclass(frozen=True)
 class Experience:
-    """One rollout, scored."""
+    """What one rollout gives: this process's rollouts, and what all of them together were worth.
 
-    rollouts: Sequence[Rollout]
-    columns: Columns
-    advantages: Advantages
+    Attributes:
+        columns: None for given images, which nobody scores.
+        advantages: Of all groups; None where every image counts alike.
+    """
+
+    rollouts: list[Rollout]
+    columns: Columns | None
+    advantages: Advantages | None
     metrics: dict[str, float]
+
+    @property
+    def running(self) -> Buffers:
+        """The running statistics after this rollout."""
+        return self.advantages.buffers if self.advantages else {}
 
 
 class Gatherer:
-    """Samples and scores groups for one attempt, inside a turn on the device."""
+    """Samples and scores groups, or takes images from a folder; inside a turn on the device."""
 
     def __init__(
         self,
         config: RunConfig,
-        learner: Learner,
-        stack: RewardStack,
+        source: Groups | Pictures,
         position: Position,
         *,
+        lead: Lead,
         watch: Watch,
         beats: Beats,
     ) -> None:
-        self.config, self.learner, self.stack, self.position = config, learner, stack, position
-        self.watch, self.beats = watch, beats
+        self.config, self.source, self.position = config, source, position
+        self.lead, self.watch, self.beats = lead, watch, beats
 
     @property
     def micro_batch(self) -> int:
@@ -66,7 +72,7 @@ class Gatherer:
         return self.position.micro_batch or self.config.update.micro_batch_size
 
     def calibrate(self) -> dict[str, float]:
-        """Measures how much each reward usually varies within a group of the base.
+        """Measures how much each reward usually varies within a group of the base; given images need none.
 
         Returns:
             What the base's samples are like, as metrics.
@@ -74,9 +80,11 @@ class Gatherer:
         Raises:
             EndedError: no reward could score a single group.
         """
-        with self.learner.policy.reference():
-            rollouts = self._rollouts(0, CALIBRATION_GROUPS, "measuring the rewards on the base")
-            columns = score(self.stack, rollouts)
+        if isinstance(self.source, Pictures):
+            self.position.calibrated_stds = {}
+            return {}
+        phase = "measuring the rewards on the base"
+        rollouts, columns, _ = self._scored(self.source, 0, CALIBRATION_GROUPS, phase, on_base=True)
         stds = calibrate(columns.rewards)
         self.watch.gaps(columns.reasons)
         names = weighted(self.config)
@@ -89,16 +97,22 @@ class Gatherer:
         return base_metrics(rollouts) | columns.failures
 
     def gather(self, number: int) -> Experience:
-        """Samples the groups of rollout `number`, scores them and weighs the scores."""
+        """The images of rollout `number` and what they are worth."""
+        if isinstance(self.source, Pictures):
+            return self._given(self.source, number)
+        return self._sampled(self.source, number)
+
+    def _given(self, source: Pictures, number: int) -> Experience:
         started = time.perf_counter()
-        with self.learner.behaviour():
-            rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "sampling")
-        sampled = time.perf_counter()
-        self.beats.say("scoring", now=True)
-        columns = score(self.stack, rollouts)
+        self.lead.sample(number, 1, self.micro_batch, on_base=False)
+        rollouts = source.rollouts(number, 1, self.micro_batch, self._tick)
+        return Experience(rollouts, None, None, {"seconds/rollout": time.perf_counter() - started})
+
+    def _sampled(self, source: Groups, number: int) -> Experience:
+        num_groups = self.config.rollout.groups_per_update
+        rollouts, columns, times = self._scored(source, number, num_groups, "sampling")
         self.watch.gaps(columns.reasons)
-        self._calibrate_late(number, columns)
-        scored = time.perf_counter()
+        self._calibrate_late(source, number, columns)
         assert self.position.calibrated_stds is not None
         advantages = combine(
             measured(columns.rewards, self.position.calibrated_stds),
@@ -107,19 +121,36 @@ class Gatherer:
             diversity=columns.rewards.get(DIVERSITY),
             clip=self.config.update.advantage_clip,
             config=self.config.advantages,
-            running=self._running(rollouts),
+            running=self._running(source.prompts(number, num_groups)),
         )
-        times = {"seconds/rollout": sampled - started, "seconds/reward": scored - sampled}
         metrics = self._metrics(rollouts, columns, advantages) | times
         return Experience(rollouts, columns, advantages, metrics)
 
-    def _running(self, rollouts: Sequence[Rollout]) -> RunningStatistics | None:
+    def _scored(
+        self, source: Groups, number: int, num_groups: int, phase: str, *, on_base: bool = False
+    ) -> tuple[list[Rollout], Columns, dict[str, float]]:
+        """This process's groups, the scores of all, and how long both took."""
+        started = time.perf_counter()
+        self.lead.sample(number, num_groups, self.micro_batch, on_base=on_base)
+        tick = partial(self._tick, phase)
+        rollouts = source.rollouts(number, num_groups, self.micro_batch, tick, on_base=on_base)
+        sampled = time.perf_counter()
+        self.beats.say("scoring", now=True)
+        columns = source.score(rollouts, num_groups)
+        times = {"seconds/rollout": sampled - started, "seconds/reward": time.perf_counter() - sampled}
+        return rollouts, columns, times
+
+    def _tick(self, *words: str) -> None:
+        self.beats.tick(": ".join(words), may_stop=self.lead.is_alone)
+
+    def _running(self, prompts: Sequence[str]) -> RunningStatistics | None:
         """What the prompts of these groups were given before, where advantages come from that."""
         settings = self.config.advantages
         if settings.std != "running":
             return None
-        prompts = [rollout.prompts[0] for rollout in rollouts]
-        return RunningStatistics(prompts, self.position.running, settings.buffer_size, settings.min_count)
+        return RunningStatistics(
+            list(prompts), self.position.running, settings.buffer_size, settings.min_count
+        )
 
     def _metrics(
         self, rollouts: Sequence[Rollout], columns: Columns, advantages: Advantages
@@ -137,37 +168,21 @@ class Gatherer:
             "groups/dead_share": advantages.metrics["dead_group_share"],
         }
 
-    def _calibrate_late(self, number: int, columns: Columns) -> None:
+    def _calibrate_late(self, source: Groups, number: int, columns: Columns) -> None:
         """Measures rewards that score for the first time, as at the start: on the base, at these prompts."""
         stds = self.position.calibrated_stds
         assert stds is not None
         late = [n for n in weighted(self.config) if n not in stds and columns.rewards[n].isfinite().any()]
         if not late:
             return
-        with self.learner.policy.reference():
-            rollouts = self._rollouts(number, self.config.rollout.groups_per_update, "measuring late rewards")
-            on_base = score(self.stack, rollouts)
+        num_groups, phase = self.config.rollout.groups_per_update, "measuring late rewards"
+        _, on_base, _ = self._scored(source, number, num_groups, phase, on_base=True)
         found = calibrate({name: on_base.rewards[name] for name in late})
         self.position.calibrated_stds = stds | found
         for name in found:
             self.watch.warn(
                 f"{name} scored its first group in rollout {number} and takes part from there on."
             )
-
-    @torch.no_grad()
-    def _rollouts(self, number: int, num_groups: int, phase: str) -> list[Rollout]:
-        """The groups of rollout `number`; 0 is the calibration, the first update's is 1."""
-        config = self.config
-        prompts = prompts_of_rollout(config.prompts, config.seed, max(number - 1, 0), num_groups)
-        rollouts: list[Rollout] = []
-        for index, prompt in enumerate(prompts):
-            seeds = group_seeds(config.seed, number, index, config.rollout.group_size)
-            settings = rollout_settings(config.rollout, self.micro_batch, config.seed, number, index)
-            for progress in denoise(self.learner.policy, [prompt] * len(seeds), seeds=seeds, **settings):
-                self.beats.tick(f"{phase}: group {index + 1} of {num_groups}")
-                if progress.rollout is not None:
-                    rollouts.append(progress.rollout)
-        return rollouts
 
 
 def weighted(config: RunConfig) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from flowgrpo.runs.executors import TRAINER
+from flowgrpo.runs.executors import trainer_command
 from flowgrpo.runs.keeper import WORKER
 from flowgrpo.runs.local import POLL_SECONDS, dispatching, follow_groups, follow_run
 from flowgrpo.runs.pictures import read_png
@@ -28,7 +28,9 @@ START_SECONDS: Final = 600.0
 def engine(db: Database, weights: Path) -> Iterator[None]:
     """The dispatcher with an engine worker, as `app.py serve` has it; nothing is left running after it."""
     with dispatching(
-        db, trainer=(*TRAINER, "--weights", str(weights)), worker=(*WORKER, "--weights", str(weights))
+        db,
+        trainer=(*trainer_command(), "--weights", str(weights)),
+        worker=(*WORKER, "--weights", str(weights)),
     ):
         try:
             yield

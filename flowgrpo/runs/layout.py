@@ -25,6 +25,11 @@ def reason_file(home: Path, run_id: str) -> Path:
     return run_folder(home, run_id) / "reason.txt"
 
 
+def code_file(home: Path, run_id: str) -> Path:
+    """The trainer's exit code where it ended early: a launcher between it and the shim has one of its own."""
+    return run_folder(home, run_id) / "exit_code.txt"
+
+
 def checkpoints_folder(home: Path, run_id: str) -> Path:
     """Parent of the run's checkpoint folders, each named by its update."""
     return run_folder(home, run_id) / "checkpoints"

@@ -44,7 +44,7 @@ def after_shortage(position: Position, config: RunConfig) -> str:
     if position.shortages < PATIENCE:
         return "its images were thrown away"
     if position.cuts >= MAX_CUTS or now == 1:
-        raise exits.EndedError(exits.OUT_OF_MEMORY, _what_to_lower(config, now))
+        raise exits.EndedError(exits.OUT_OF_MEMORY, what_to_lower(config, now))
     position.shortages, position.cuts, position.micro_batch = 0, position.cuts + 1, now // 2
     return (
         f"from here on micro-batches hold at most {position.micro_batch} images instead of {now}; an update "
@@ -52,7 +52,8 @@ def after_shortage(position: Position, config: RunConfig) -> str:
     )
 
 
-def _what_to_lower(config: RunConfig, now: int) -> str:
+def what_to_lower(config: RunConfig, now: int) -> str:
+    """What a person can do about it, where micro-batches hold `now` images."""
     size = f"{config.rollout.width} x {config.rollout.height}"
     return (
         f"The device ran out of memory again, with micro-batches of {now}. Free memory that other programs "

@@ -33,6 +33,8 @@ class Position:
     """Samples per forward since memory ran out; None while the configured number stands."""
     shortages: int = 0
     """Times in a row that memory ran out."""
+    processes: int = 1
+    """How many share the run."""
     cuts: int = 0
     """How often micro-batches were made smaller."""
     allowed: dict[str, list[float]] = field(default_factory=dict)

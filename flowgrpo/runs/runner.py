@@ -57,15 +57,23 @@ class Shim:
         process.become_subreaper()
         if not self._begin():
             return 0
-        layout.reason_file(self.db.home, self.run_id).unlink(missing_ok=True)
+        for said in (layout.reason_file, layout.code_file):
+            said(self.db.home, self.run_id).unlink(missing_ok=True)
         try:
-            code = self._watch(subprocess.Popen(self.command, start_new_session=True, close_fds=False))
+            code = self._own_code(
+                self._watch(subprocess.Popen(self.command, start_new_session=True, close_fds=False))
+            )
         except OSError as error:
             _log.error("the trainer could not be started: %s", error)
             code = 127
         self._sweep()
         self._finish(code)
         return code
+
+    def _own_code(self, code: int) -> int:
+        """What the trainer itself ended with, where it said so before its launcher failed for it."""
+        said = layout.code_file(self.db.home, self.run_id)
+        return int(said.read_text()) if code > 0 and said.exists() else code
 
     def _ask(self, *_: object) -> None:
         self.is_asked = True

@@ -11,7 +11,6 @@ import argparse
 import faulthandler
 import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -24,8 +23,10 @@ from pydantic import ValidationError
 from flowgrpo.config import RunConfig
 from flowgrpo.runs import exits, layout
 from flowgrpo.runs.device import resolve, use_all_cores, when_parent_goes
+from flowgrpo.runs.team import follow
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.worker import WEIGHTS
+from flowgrpo.world import World
 from storage import runs
 from storage.engine import Database, open_database
 from storage.errors import NotSavedError, SchemaError, StaleAttemptError
@@ -37,14 +38,18 @@ _log = logging.getLogger(__name__)
 
 
 def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threading.Event) -> None:
-    """Runs one attempt to its end.
+    """Runs one attempt to its end, or this process's part of it.
 
     Raises:
         EndedError: with the exit code and the sentence, when it ends early.
     """
+    world = World.join()
     try:
+        if not world.is_main:
+            follow(world, resolve(world.device(device)))
+            return
         with closing(open_database(home)) as db:
-            _train(db, run_id, device, weights, stop)
+            _train(db, run_id, device, weights, stop, world)
     except SchemaError as error:
         raise exits.EndedError(exits.SCHEMA_MISMATCH, str(error)) from error
     except (LookupError, ValueError) as error:
@@ -64,11 +69,14 @@ def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threa
         raise exits.EndedError(exits.OUT_OF_MEMORY, reason) from error
 
 
-def _train(db: Database, run_id: str, device: str, weights: Path, stop: threading.Event) -> None:
+def _train(
+    db: Database, run_id: str, device: str, weights: Path, stop: threading.Event, world: World
+) -> None:
     run = runs.get_run(db, run_id)
     config = run_config(run)
     layout.run_folder(db.home, run_id).joinpath("config.json").write_text(json.dumps(run.config, indent=1))
-    Trainer(db, run, config, device=resolve(device), weights=weights, stop=stop).train()
+    chosen = resolve(world.device(device))
+    Trainer(db, run, config, device=chosen, weights=weights, stop=stop, world=world).train()
 
 
 def run_config(run: Run) -> RunConfig:
@@ -98,13 +106,12 @@ def main(argv: list[str] | None = None) -> int:
     when_parent_goes(stop.set, grace_seconds=ORPHAN_SECONDS, exit_code=exits.STOPPED)
     use_all_cores()
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise exits.EndedError(exits.BAD_CONFIG, "This version trains in one process: launch one.")
         run_attempt(given.home, given.run_id, given.device, given.weights, stop)
     except exits.EndedError as ended:
         _log.info("%s", ended.reason)
         try:
             layout.reason_file(given.home, given.run_id).write_text(ended.reason)
+            layout.code_file(given.home, given.run_id).write_text(str(ended.code))
         except OSError as error:
             _log.warning("the reason is not written (%s): the exit code tells it", error)
         return ended.code

@@ -14,13 +14,12 @@ import torch
 from flowgrpo import lora
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
-from flowgrpo.policies import load_policy
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress
 from flowgrpo.runs import exits, layout, memory, samples
 from flowgrpo.runs.beats import Beats, StopRequestedError
 from flowgrpo.runs.device import Turns
-from flowgrpo.runs.experience import Gatherer, weighted
+from flowgrpo.runs.experience import Experience, Gatherer, weighted
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
@@ -29,8 +28,10 @@ from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import DIVERSITY, Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
+from flowgrpo.runs.team import Lead, Setup, make_policy, make_source
 from flowgrpo.runs.watch import Watch
 from flowgrpo.update import UpdateMetrics, update
+from flowgrpo.world import World
 from storage import checkpoints
 from storage.engine import Database
 from storage.errors import UNAVAILABLE
@@ -63,6 +64,7 @@ class Trainer:
         device: torch.device,
         weights: Path,
         stop: threading.Event,
+        world: World | None = None,
     ) -> None:
         self.db, self.run, self.config, self.stop = db, run, config, stop
         self.position, self.turns = Position(), Turns(db.home, device, stop.is_set)
@@ -70,12 +72,12 @@ class Trainer:
         self.beats.say("loading")
         self.parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
         base = checkpoints.base_of(db, self.parent)
-        self.policy = load_policy(base.source, device=device)
-        assert config.lora is not None
-        self.policy.attach_lora(config.lora, seed=config.seed)
-        self.learner = Learner(self.policy, config.update, config.algorithm)
+        self.policy = make_policy(config, base.source, device)
+        self.learner = Learner(self.policy, config.update, config.algorithm, world)
+        self.lead = Lead(self.learner)
         _start_from(db, self.learner, self.parent)
-        self.stack = load_stack(dict.fromkeys([*weighted(config), DIVERSITY]), weights, str(device))
+        names = (*weighted(config), DIVERSITY)
+        self.stack = load_stack(dict.fromkeys(names), weights, str(device))
         for name in weighted(config):
             if name in self.stack.unavailable:
                 raise exits.EndedError(exits.REWARDS_FAILED, f"{self.stack.unavailable[name]}.")
@@ -85,13 +87,15 @@ class Trainer:
         )
         self.watch = Watch(db, run, tuple(judges.rewards))
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
+        source = make_source(config, self.learner, self.stack)
         self.gatherer = Gatherer(
-            config, self.learner, self.stack, self.position, watch=self.watch, beats=self.beats
+            config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats
         )
         self.saver = Saver(db, run, self.learner)
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
+        self.lead.begin(Setup(config, base.source, str(weights), names))
 
     def train(self) -> None:
         """Runs to the last update, or ends early.
@@ -100,10 +104,19 @@ class Trainer:
             EndedError: stopped at a safe point, paused by an alarm, or unable to go on; what was done is
                 saved.
         """
+        try:
+            self._train()
+        except exits.EndedError:
+            self.lead.end()
+            raise
+        self.lead.end()
+
+    def _train(self) -> None:
         self._take_up()
         try:
             self._begin()
             while self.position.update < self.config.num_updates:
+                self._stop_if_asked()
                 if self._fits(self._one_rollout, "rollout"):
                     failpoint("train.updated")
                     self._heal()
@@ -119,15 +132,31 @@ class Trainer:
             raise exits.EndedError(exits.STOPPED, sentence) from None
         self._leave()
 
+    def _stop_if_asked(self) -> None:
+        if self.stop.is_set():
+            raise StopRequestedError
+
     def _take_up(self) -> None:
         """Goes on from the newest checkpoint of earlier attempts, and does what people decided since."""
         found = self.saver.resume()
         if found is not None:
             self.position.restore(found[1])
             _log.info("goes on from update %d", self.position.update)
+        self._count_processes(is_new=found is None)
         self.journal.catch_up(self.position.update)
         self.watch.recall(self.journal.history(self.position.update))
         self.recovery.decide()
+        self.lead.take()
+
+    def _count_processes(self, *, is_new: bool) -> None:
+        before, now = self.position.processes, self.learner.world.size
+        self.position.processes = now
+        if not is_new and before != now:
+            self.watch.warn(
+                f"From update {self.position.update} on the run is shared by {now} processes instead of "
+                f"{before}: prompts, seeds and batch are the same, and the sums of gradients are rounded in "
+                "another order, so the weights are not bit for bit those of a run that never changed."
+            )
 
     def _begin(self) -> None:
         while not self._fits(self._calibrate, "measurement of the base"):
@@ -156,6 +185,9 @@ class Trainer:
         except memory.ERRORS as error:
             if not memory.is_shortage(error):
                 raise
+            if not self.lead.is_alone:  # the other processes are in the midst of the same work
+                reason = memory.what_to_lower(self.config, self.gatherer.micro_batch)
+                raise exits.EndedError(exits.OUT_OF_MEMORY, reason) from error
             _log.warning("out of memory: %s", error)
         else:
             self.position.shortages = 0
@@ -184,22 +216,27 @@ class Trainer:
         with self.turns.turn():
             try:
                 gathered = self.gatherer.gather(number)
-                is_touched = False
-                self.recovery.prepare_step()
-                for step in update(self.learner, gathered.rollouts, gathered.advantages):
-                    if isinstance(step, Progress):
-                        phase = f"updating: {step.done} of {step.total}"
-                        self.beats.tick(phase, may_stop=not is_touched)
-                    else:
-                        is_touched = True
-                        self._count(step, gathered.metrics)
-                        self.recovery.prepare_step()
+                self._learn(gathered)
             except memory.ERRORS:
                 self.position.rollout = number  # the next try is another one
                 raise
-        self.position.rollout, self.position.running = number, gathered.advantages.buffers
+        self.position.rollout, self.position.running = number, gathered.running
         self.beats.time((time.perf_counter() - started) / self.config.update.updates_per_rollout)
-        self._end_without_scores(gathered.columns)
+        if gathered.columns:
+            self._end_without_scores(gathered.columns)
+
+    def _learn(self, gathered: Experience) -> None:
+        own = self.gatherer.source.share_of(gathered.advantages, gathered.rollouts)
+        may_stop = self.lead.is_alone
+        self.lead.learn(gathered.advantages)
+        self.recovery.prepare_step()
+        for step in update(self.learner, gathered.rollouts, own):
+            if isinstance(step, Progress):
+                self.beats.tick(f"updating: {step.done} of {step.total}", may_stop=may_stop)
+            else:
+                may_stop = False
+                self._count(step, gathered.metrics)
+                self.recovery.prepare_step()
 
     def _count(self, step: UpdateMetrics, metrics: dict[str, float]) -> None:
         """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""
@@ -238,10 +275,17 @@ class Trainer:
 
     def _heal(self) -> None:
         try:
-            self.recovery.heal()
+            self._may_return(self.recovery.heal)
         except exits.EndedError:
             self._leave()
             raise
+
+    def _may_return(self, work: Callable[[], None]) -> None:
+        """Does what may put earlier weights back, and has the other processes take them too."""
+        before = self.position.returns
+        work()
+        if self.position.returns > before:
+            self.lead.take()
 
     # Checkpoints, sample grids, questions
 
@@ -262,7 +306,8 @@ class Trainer:
             except NotFiniteError as error:
                 if self.position.returns >= MAX_RETURNS:
                     raise exits.EndedError(exits.NOT_FINITE, str(error)) from error
-                self.recovery.return_by_itself(self.position.update, "its weights were not finite")
+                why = "its weights were not finite"
+                self._may_return(lambda: self.recovery.return_by_itself(self.position.update, why))
         self.journal.flush()
 
     def _sample_grid(self) -> None:

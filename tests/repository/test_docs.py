@@ -103,7 +103,7 @@ def test_every_environment_variable_that_the_product_reads_is_on_the_readme() ->
     reads = re.compile(r"(?:environ(?:\.get\(|\[)|getenv\(|envvar=)\s*[\"']([A-Z_]+)[\"'](?!\]\s*=)")
     read = {name for path in tree.code() for name in reads.findall(text(path))}
     # ours for our own children, tests of faults, and what launchers set
-    private = {"FAILPOINT", "FLOWGRPO_RUN", "PYTHONPATH", "WORLD_SIZE"}
+    private = {"FAILPOINT", "FLOWGRPO_RUN", "LOCAL_RANK", "PYTHONPATH", "WORLD_SIZE"}
     assert read - private - set(VARIABLE.findall(text(tree.ROOT / "README.md"))) == set()
 
 

@@ -1,0 +1,145 @@
+"""Where the images of an update come from: groups that the policy samples, or a folder of captioned images.
+
+A source gives each process of a run its own share and brings scores together again, so that what follows from
+them is the same however many processes there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import torch
+
+from flowgrpo.advantages import Advantages
+from flowgrpo.batches import Batch, BatchPlan
+from flowgrpo.buckets import make_buckets
+from flowgrpo.choices import SFT
+from flowgrpo.config import RunConfig
+from flowgrpo.given import all_count, given_rollout
+from flowgrpo.imagefolder import read_folder
+from flowgrpo.learner import Learner
+from flowgrpo.rewards.stack import RewardStack
+from flowgrpo.rollout import Rollout, denoise, rollout_settings
+from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.scoring import Columns, score
+from flowgrpo.seeds import group_seeds
+
+Tick = Callable[[str], None]
+"""Told what is being done after each network call; what it raises ends the work."""
+
+
+class Groups:
+    """Groups sampled with the policy, and their scores."""
+
+    def __init__(self, config: RunConfig, learner: Learner, stack: RewardStack) -> None:
+        self.config, self.learner, self.stack = config, learner, stack
+
+    def prompts(self, number: int, num_groups: int) -> list[str]:
+        """One per group; the first update has those of the calibration."""
+        return prompts_of_rollout(self.config.prompts, self.config.seed, max(number - 1, 0), num_groups)
+
+    @torch.no_grad()
+    def rollouts(
+        self, number: int, num_groups: int, micro_batch: int, tick: Tick, *, on_base: bool = False
+    ) -> list[Rollout]:
+        """Whole groups; whatever process samples one, it comes out the same."""
+        prompts = self.prompts(number, num_groups)
+        made: list[Rollout] = []
+        with self._behaviour(on_base=on_base):
+            for index in self.learner.world.mine(num_groups):
+                for rollout in self._group(number, index, prompts[index], micro_batch):
+                    tick(f"group {index + 1} of {num_groups}")
+                    made += [rollout] if rollout is not None else []
+        return made
+
+    def _behaviour(self, *, on_base: bool) -> AbstractContextManager[None]:
+        return self.learner.policy.reference() if on_base else self.learner.behaviour()
+
+    def _group(self, number: int, index: int, prompt: str, micro_batch: int) -> Iterator[Rollout | None]:
+        """None after each network call, and at last the rollout."""
+        config = self.config
+        seeds = group_seeds(config.seed, number, index, config.rollout.group_size)
+        settings = rollout_settings(
+            config.rollout, micro_batch, config.seed, number, index,
+            keeps_negative=config.update.reference_guidance is not None,
+        )  # fmt: skip
+        steps = denoise(self.learner.policy, [prompt] * len(seeds), seeds=seeds, **settings)
+        for progress in steps:
+            yield progress.rollout
+
+    def score(self, rollouts: list[Rollout], num_groups: int) -> Columns:
+        """The scores of all groups; every process calls it, with its own rollouts."""
+        world = self.learner.world
+        own = score(self.stack, rollouts) if rollouts else None
+        parts: list[Columns] = [part for part in world.gather(own) if part is not None]
+        if world.size == 1 or len(parts) == 1:
+            return parts[0]
+        first: Mapping[str, torch.Tensor] = parts[0].rewards
+        rewards = own.rewards if own else {name: column[:0] for name, column in first.items()}
+        reasons = {name: reason for part in reversed(parts) for name, reason in part.reasons.items()}
+        sizes = [len(next(iter(part.rewards.values()))) for part in parts]
+        failures = {
+            name: sum(size * part.failures[name] for size, part in zip(sizes, parts, strict=True))
+            / sum(sizes)
+            for name in parts[0].failures
+        }
+        return Columns(world.gather_groups(rewards, num_groups), reasons, failures)
+
+    def share_of(self, advantages: Advantages | None, rollouts: list[Rollout]) -> Advantages:
+        """The rows of this process's groups."""
+        assert advantages is not None
+        del rollouts
+        own = self.learner.world.mine(len(advantages.values))
+        return Advantages(advantages.values[own], advantages.is_counted[own], advantages.dead_groups[own])
+
+
+class Pictures:
+    """A folder of captioned images, stage 1.
+
+    Raises LookupError or ValueError for a folder that cannot be learned from.
+    """
+
+    def __init__(self, config: RunConfig, learner: Learner) -> None:
+        assert isinstance(config.algorithm, SFT)
+        self.settings: SFT = config.algorithm
+        self.learner = learner
+        area = config.rollout.width * config.rollout.height
+        self.plan = BatchPlan(
+            examples=read_folder(Path(self.settings.folder), allow_empty=bool(self.settings.tags.trigger)),
+            buckets=make_buckets(area, learner.policy.size_step, self.settings.max_ratio),
+            batch_size=self.settings.batch_size,
+            seed=config.seed,
+        )
+
+    def rollouts(
+        self, number: int, num_groups: int, micro_batch: int, tick: Tick, *, on_base: bool = False
+    ) -> list[Rollout]:
+        """This process's images of a batch, as one rollout; none where the batch is too small for all."""
+        del num_groups, on_base
+        tick("reading images")
+        batch = self.plan.batch_at(number - 1)
+        world = self.learner.world
+        own = Batch(batch.bucket, batch.showings[world.rank :: world.size])
+        if not own.showings:
+            return []
+        captions = own.captions(self.settings.tags)
+        rollout = given_rollout(
+            self.learner.policy,
+            own.images(flip=self.settings.flip),
+            captions,
+            [showing.seed for showing in own.showings],
+            dropped=torch.tensor([not caption for caption in captions]),
+            sizes=own.micro_conditioning(),
+            micro_batch_size=micro_batch,
+        )
+        return [rollout]
+
+    def share_of(self, advantages: Advantages | None, rollouts: list[Rollout]) -> Advantages:
+        """Every image counts, and as much as any other."""
+        del advantages
+        if rollouts:
+            return all_count(len(rollouts[0].seeds))
+        nothing = torch.zeros(0, 1)
+        return Advantages(nothing, nothing.bool(), nothing.bool().flatten())
