@@ -2,27 +2,26 @@
 
     python -m benchmarks.learning [--quick] [--only ours --only ddpo] [--seeds 3] [--updates 60] [--report]
 
-Races that are on disk are not run again, so the whole may be done in parts. Writes
-`build/bench/learning/<method>-<seed>.json`, `table.md`, `table.json` and `curves.png`. Not beside other heavy
-work: wall-clock is one of the columns.
+Races that are on disk are not run again, and one that was cut short goes on, so the whole may be done in
+parts. Writes `build/bench/learning/<method>-<seed>.json`, `table.md`, `claims-<method>.md` and `curves.png`.
+Times are of computing; with OMP_NUM_THREADS=1 they are wall-clock, whatever else runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from benchmarks.common import RESULTS, machine
-from benchmarks.learning import table
+from benchmarks.learning import claims, table
 from benchmarks.learning.judging import Judging
 from benchmarks.learning.methods import Method, methods
 from benchmarks.learning.race import Result, race, save
 from flowgrpo.policies import load_policy
+from flowgrpo.runs.device import use_all_cores
 from flowgrpo.runs.worker import WEIGHTS
 
 FOLDER = RESULTS / "learning"
@@ -30,7 +29,7 @@ FOLDER = RESULTS / "learning"
 
 def main() -> None:
     """Entry point."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    use_all_cores()
     given = _arguments()
     folder = given.out or (FOLDER / "quick" if given.quick else FOLDER)
     judging = Judging(WEIGHTS, folder)
@@ -73,7 +72,7 @@ def _run(method: Method, seed: int, updates: int, every: int, judging: Judging, 
     if stored.exists() and json.loads(stored.read_text())["final"]:
         return
     console = Console()
-    for result in race(method, seed, updates, every, judging):
+    for result in race(method, seed, updates, every, judging, folder):
         result.machine = machine()
         save(result, folder)
         point = {key: round(value, 4) for key, value in result.curve[-1].items()}
@@ -85,6 +84,10 @@ def _report(folder: Path, titles: dict[str, str]) -> None:
     lines = table.rows(races, titles)
     table.show(lines)
     (folder / "table.md").write_text(table.markdown(lines))
+    for name in (name for name in titles if name.startswith("ours")):
+        told = claims.markdown(claims.check(races, name))
+        (folder / f"claims-{name}.md").write_text(told)
+        Console(width=160).print(f"[bold]{titles[name]}[/]\n{told}")
     table.plot(races, titles, folder / "curves.png")
 
 

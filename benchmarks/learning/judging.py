@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from flowgrpo.config import DEFAULT_WEIGHTS
-from flowgrpo.evaluation import Evaluator, Measurements, kernel_distance
+from flowgrpo.evaluation import Column, Evaluator, Figure, Measurements, kernel_distance
 from flowgrpo.frechet import frechet_distance
 from flowgrpo.paired import paired
 from flowgrpo.policies import Policy
@@ -36,21 +36,23 @@ class Judging:
     Attributes:
         weights: The starter's.
         folder: Renders and features are kept here.
-        num_prompts: Of the final measurement; the renders of the same attributes are the reference.
+        num_prompts: Of the final measurement; they are paired with the renders of the same attributes.
+        num_references: Renders that KID and FID compare with.
         num_seeds: Images per prompt of the final measurement.
         glance_prompts: Prompts of the measurements on the way, one image each.
     """
 
     weights: Path
     folder: Path
-    num_prompts: int = 512
+    num_prompts: int = 256
+    num_references: int = 1024
     num_seeds: int = 2
     glance_prompts: int = 128
 
     @cached_property
     def renders(self) -> Portraits:
         """Portraits of held-out combinations of attributes."""
-        return portraits(self.folder / "renders", "held_out", self.num_prompts)
+        return portraits(self.folder / "renders", "held_out", self.num_references)
 
     @cached_property
     def training_renders(self) -> Portraits:
@@ -60,7 +62,7 @@ class Judging:
     @cached_property
     def prompts(self) -> list[str]:
         """Their captions."""
-        return [caption(attributes) for attributes in self.renders.attributes]
+        return [caption(attributes) for attributes in self.renders.attributes[: self.num_prompts]]
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -91,11 +93,12 @@ class Judging:
         found = self.evaluator.measure(images, self.prompts)
         self._keep(found, self.folder / f"{name}-{seed}-{sampler}.safetensors")
         flat = found.features.flatten(0, 1)
-        references = self.renders.images.repeat_interleave(self.num_seeds, dim=0)
+        references = self.renders.images[: self.num_prompts].repeat_interleave(self.num_seeds, dim=0)
         pairs = paired(images.flatten(0, 1), references)
         return {
             **{metric: _mean(found, metric) for metric in found.columns},
-            "kid": kernel_distance(flat, self.evaluator.reference).value,
+            **_with_ends("kid", kernel_distance(flat, self.evaluator.reference)),
+            **_with_ends("judge", _over_prompts(found.columns["judge"])),
             "fid": frechet_distance(flat, self.evaluator.reference),
             "reward": self.reward(images, self.prompts),
             **{metric: float(values.mean()) for metric, values in pairs.items()},
@@ -118,6 +121,17 @@ def draw(
     )  # fmt: skip
     images: Tensor = drawn.images_uint8.unflatten(0, (len(prompts), num_seeds))
     return images
+
+
+def _over_prompts(column: Column) -> Figure:
+    """A column's mean with its 95% interval over prompts, bootstrapped."""
+    chosen = np.random.default_rng(0).integers(0, len(column), (2000, len(column)))
+    low, high = np.quantile(np.nanmean(column[chosen], axis=1), [0.025, 0.975])
+    return Figure(float(np.nanmean(column)), float(low), float(high))
+
+
+def _with_ends(name: str, figure: Figure) -> dict[str, float]:
+    return {name: figure.value, f"{name}/low": figure.low, f"{name}/high": figure.high}
 
 
 def _mean(found: Measurements, name: str) -> float:

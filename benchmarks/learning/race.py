@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.learning.judging import Judging
 from benchmarks.learning.methods import IMAGES_PER_UPDATE, Method
 from flowgrpo.advantages import Advantages, calibrate, combine
+from flowgrpo.checkpoint import load_checkpoint, newest_valid, save_checkpoint
 from flowgrpo.config import RunConfig
 from flowgrpo.given import all_count, given_rollout
 from flowgrpo.learner import Learner
@@ -44,6 +45,7 @@ class Cost:
     images: int = 0
     evaluations: int = 0
     seconds: float = 0.0
+    """Of computing, all threads together: on one thread, wall-clock without waiting for other programs."""
 
 
 @dataclass
@@ -77,6 +79,19 @@ class Racer:
             groups = [self._group(0, index) for index in range(CALIBRATION_GROUPS)]
         self.stds = calibrate(score(self.stack, groups).rewards)
 
+    def save(self, folder: Path, result: Result) -> None:
+        """Keeps where the race stands, for a later process to go on from."""
+        progress = {"cost": asdict(self.cost), "buffers": self.buffers, "curve": result.curve}
+        save_checkpoint(folder / f"{self.cost.updates:06d}", self.learner, progress)
+
+    def resume(self, folder: Path, result: Result) -> None:
+        """Goes on from the newest that `save` kept, if there is one."""
+        newest, _ = newest_valid(folder)
+        if newest is not None:
+            progress = load_checkpoint(newest, self.learner)
+            self.cost, self.buffers = Cost(**progress["cost"]), progress["buffers"]
+            result.curve = progress["curve"]
+
     def _count(self, module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
         del module, kwargs
         if self._is_counting:
@@ -94,7 +109,7 @@ class Racer:
 
     def one_update(self) -> None:
         """Samples, scores and learns once, and counts what that cost."""
-        started, self._is_counting = time.perf_counter(), True
+        started, self._is_counting = time.process_time(), True
         number = self.cost.updates + 1
         rollouts, advantages = self._renders(number) if self.is_sft else self._groups(number)
         for _ in update(self.learner, rollouts, advantages):
@@ -102,7 +117,7 @@ class Racer:
         self._is_counting = False
         self.cost.updates = number
         self.cost.images += sum(len(rollout.seeds) for rollout in rollouts)
-        self.cost.seconds += time.perf_counter() - started
+        self.cost.seconds += time.process_time() - started
 
     def _renders(self, number: int) -> tuple[list[Rollout], Advantages]:
         """A batch of the training renders with their captions, some captions dropped."""
@@ -141,18 +156,23 @@ class Racer:
         return RunningStatistics(prompts, self.buffers, settings.buffer_size, settings.min_count)
 
 
-def race(method: Method, seed: int, num_updates: int, every: int, judging: Judging) -> Iterator[Result]:
-    """Yields the result after each measurement; the last one is complete."""
-    racer = Racer(method, seed, judging.weights, judging.training_renders)
-    result = Result(method.name, seed)
-    while True:
+def race(
+    method: Method, seed: int, num_updates: int, every: int, judging: Judging, folder: Path
+) -> Iterator[Result]:
+    """Yields the result after each measurement, from where an earlier process left it; the last one is
+    complete.
+    """
+    racer, result = Racer(method, seed, judging.weights, judging.training_renders), Result(method.name, seed)
+    kept = folder / "kept" / f"{method.name}-{seed}"
+    racer.resume(kept, result)
+    while racer.cost.updates < num_updates or not result.curve:
+        if result.curve:
+            racer.one_update()
         if racer.cost.updates % every == 0 or racer.cost.updates == num_updates:
             with racer.policy.weights(racer.learner.ema):
                 result.curve.append(asdict(racer.cost) | judging.glance(racer.policy))
+            racer.save(kept, result)
             yield result
-        if racer.cost.updates == num_updates:
-            break
-        racer.one_update()
     with racer.policy.weights(racer.learner.ema):
         result.final = judging.whole(racer.policy, method.name, seed)
     yield result
