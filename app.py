@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -152,49 +150,59 @@ def run(
     home: Home = _HOME,
 ) -> None:
     """Starts a FlowGRPO run without a browser, and waits until it has ended or paused."""
-    from pydantic import ValidationError
+    from flowgrpo.runs.commands import run_to_its_end
 
-    from flowgrpo.config import RunConfig
-    from storage import checkpoints, runs
-
-    try:
-        checked = RunConfig.model_validate_json(config.read_text())
-    except (OSError, ValidationError) as error:
-        raise _fail(f"{config} is not a run: {error}") from error
     db = _open(home)
-    parent = next((one for one in checkpoints.list_checkpoints(db) if one.name == checkpoint), None)
-    if parent is None:
-        raise _fail(f"There is no checkpoint named {checkpoint}.")
-    made = runs.create_run(
-        db,
-        name=name,
-        owner_id="local",
-        parent_checkpoint_id=parent.id,
-        config=checked.model_dump(mode="json"),
-    )
-    dispatcher = _dispatch(db, devices=())
     try:
-        state = _watch(db, made.id)
-    except KeyboardInterrupt:
-        runs.request_stop(db, made.id)
-        state = _watch(db, made.id)
+        state = run_to_its_end(db, config, checkpoint, name, typer.echo)
+    except (LookupError, ValueError, OSError) as error:
+        raise _fail(str(error)) from error
     finally:
-        dispatcher.stop()
         db.close()
     raise typer.Exit(0 if state == "completed" else 1)
 
 
-def _watch(db: Database, run_id: str) -> str:
-    """Prints each new line of progress until the run has ended or paused; returns its last state."""
-    from flowgrpo.runs.local import follow_run
-    from storage import runs
+@cli.command()
+def base(
+    source: Annotated[str, typer.Argument(help="A diffusers folder, a .safetensors file or owner/name@rev.")],
+    name: Annotated[str | None, typer.Option(help="How lists call it.")] = None,
+    prediction: Annotated[
+        str | None, typer.Option(help="Of a file that does not say: epsilon or v_prediction.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Folder or hub id built like the file.")] = None,
+    home: Home = _HOME,
+) -> None:
+    """Adds a base model to the data folder; the pages then offer it."""
+    from flowgrpo.runs.bases import add_base
 
-    number = runs.get_run(db, run_id).number
-    for now in follow_run(db, run_id):
-        typer.echo(f"run {number}: {now.state}, update {now.update} of {now.num_updates}, {now.phase}")
-    if now.reason:
-        typer.echo(now.reason)
-    return now.state
+    db = _open(home)
+    try:
+        made = add_base(db, source, name=name, prediction=prediction, config=config)
+    except (LookupError, ValueError) as error:
+        raise _fail(str(error)) from error
+    finally:
+        db.close()
+    typer.echo(f"{made.name} is there: choose it in Studio or Train.")
+
+
+@cli.command()
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="Its name or id.")],
+    file: Annotated[Path, typer.Argument(help="Where to; ends in .safetensors.")],
+    layout: Annotated[str, typer.Option(help="diffusers, or kohya for A1111 and ComfyUI.")] = "diffusers",
+    home: Home = _HOME,
+) -> None:
+    """Writes a checkpoint's adapter as one file for other programs."""
+    from flowgrpo.runs.export import checked_layout, export_checkpoint
+
+    db = _open(home)
+    try:
+        written = export_checkpoint(db, checkpoint, file, checked_layout(layout))
+    except (LookupError, ValueError, OSError) as error:
+        raise _fail(str(error)) from error
+    finally:
+        db.close()
+    typer.echo(str(written))
 
 
 @cli.command()
@@ -215,28 +223,20 @@ def demo(
 
 
 @cli.command()
-def doctor(home: Home = _HOME) -> None:
+def doctor(
+    home: Home = _HOME, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
     """Says what this machine and this data folder have; ends with 1 when the studio could not work."""
-    from importlib.util import find_spec
+    from flowgrpo.runs.doctor import examine
 
-    wanted = ("torch", "diffusers", "transformers", "peft", "open_clip")
-    missing = [name for name in wanted if find_spec(name) is None]
     db = _open(home)
-    lines = [
-        (True, f"Python {sys.version.split()[0]}"),
-        (True, f"data in {home.resolve()}, {shutil.disk_usage(home).free / 1e9:.1f} GB free"),
-        (True, f"SQLite {db.driver.version} by {db.driver.name}, journal {db.driver.journal_mode}"),
-        (
-            STARTER.is_dir(),
-            "the starter's weights"
-            + ("" if STARTER.is_dir() else " are missing: build them with python -m flowgrpo.starter.build"),
-        ),
-        (not missing, "the engine's libraries" + (f" are missing: {', '.join(missing)}" if missing else "")),
-    ]
+    found = list(examine(db))
     db.close()
-    for fine, text in lines:
-        typer.echo(f"{'ok ' if fine else 'BAD'}  {text}")
-    raise typer.Exit(0 if all(fine for fine, _ in lines) else 1)
+    if as_json:
+        typer.echo(json.dumps([finding.to_json() for finding in found], indent=1))
+    else:
+        typer.echo("\n".join(map(str, found)))
+    raise typer.Exit(1 if any(finding.level == "problem" for finding in found) else 0)
 
 
 def main() -> None:

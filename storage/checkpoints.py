@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import select
 
 from storage.engine import Database
@@ -10,8 +12,13 @@ from storage.lookup import required
 from storage.models import BaseModel, Checkpoint, CheckpointState, Run
 
 
-def register_base(db: Database, *, name: str, source: str, family: str) -> Checkpoint:
-    """The base's own checkpoint (update 0, no path). Idempotent by `name`; a moved source is noted."""
+def register_base(
+    db: Database, *, name: str, source: str, family: str, options: Mapping[str, str] | None = None
+) -> Checkpoint:
+    """The base's own checkpoint (update 0, no path). Idempotent by `name`; a moved source is noted.
+
+    options: how it is read where its files do not say, as keywords of `load_policy`.
+    """
     with db.write() as session:
         base = session.scalar(select(BaseModel).where(BaseModel.name == name))
         if base is None:
@@ -19,7 +26,7 @@ def register_base(db: Database, *, name: str, source: str, family: str) -> Check
             session.add(base)
             session.flush()
             session.add(Checkpoint(base_model_id=base.id, name=name))
-        base.source, base.family = source, family
+        base.source, base.family, base.options = source, family, dict(options) if options else None
         session.flush()
         own = Checkpoint.base_model_id == base.id, Checkpoint.run_id.is_(None), Checkpoint.parent_id.is_(None)
         return session.scalars(select(Checkpoint).where(*own)).one()

@@ -102,6 +102,8 @@ class BaseModel(Record):
     """A hub id, or a folder or file on this machine."""
     family: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    options: Mapped[dict[str, Any] | None]
+    """How it is read, where its files do not say: prediction, config."""
 
 
 class Checkpoint(Record):

@@ -38,7 +38,6 @@ def add(services: Services) -> None:
         _start_run(services),
         _get_run(services),
         _stop_run(services),
-        _resume_run(services),
         _list_checkpoints(services),
         _compare(services),
     ):
@@ -269,26 +268,6 @@ def _stop_run(services: Services) -> Callable[..., dict[str, Any]]:
         )
 
     return stop_run
-
-
-def _resume_run(services: Services) -> Callable[..., dict[str, Any]]:
-    def resume_run(run_id: str, from_update: int = 0) -> dict[str, Any]:
-        """Queues a stopped, failed or paused run again; an alarm that paused it is let pass.
-
-        Args:
-            run_id: the run.
-            from_update: go on from the weights of this checkpoint, at half the learning rate; 0 goes on from
-                where the run stands.
-        """
-
-        def work() -> dict[str, Any]:
-            run = _found_run(services, run_id)
-            resumed = runs.resume_run(services.db, run.id, from_update=from_update or None)
-            return run_dict(services, resumed)
-
-        return _said(work)
-
-    return resume_run
 
 
 def _list_checkpoints(services: Services) -> Callable[..., list[dict[str, Any]]]:

@@ -23,6 +23,8 @@ LOCAL_USER = "local"
 """Loopback needs no login: everything is done by this user."""
 DEFAULT_FACTOR = 8
 """Pixels per latent cell of every SD-family VAE whose folder cannot be read from here."""
+_USUAL_SIZES = {"sd15": 512}
+"""Pixels that a family's models were trained at; 1024 for all others."""
 RECENT = 12
 _BEAT_IS_OLD = timedelta(seconds=20)
 _DEATH_IS_OLD = timedelta(minutes=2)
@@ -92,7 +94,7 @@ class Services:
         folder = Path(base.source)
         factor = _vae_factor(folder) or DEFAULT_FACTOR
         cells = _sample_cells(folder)
-        size = cells * factor if cells else (64 if is_starter else 1024)
+        size = cells * factor if cells else (64 if is_starter else _USUAL_SIZES.get(base.family, 1024))
         return BaseFacts(base.name, factor, size, is_starter)
 
     # Groups

@@ -46,6 +46,8 @@ def methods() -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
+        Method("ours_plain", "the same, held to the base without guidance", _plain()),
+        Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
         Method("awm", "AWM", _forward(AWM())),
     ]
@@ -70,11 +72,13 @@ def _ddpo() -> RunConfig:
 
 
 def _published() -> RunConfig:
-    """Flow-GRPO's recipe: every step by Euler-Maruyama, guidance in rollout and update, one std for all."""
+    """Flow-GRPO's recipe: ten steps in training, every one by Euler-Maruyama, guidance in rollout and update,
+    one std for all.
+    """
     return _run(
         FlowGRPO(unconditional_gradient=True),
         rollout=RolloutConfig(
-            kernel="flow_sde", noise_level=0.7, window="all", num_steps=16, guidance_scale=3.0
+            kernel="flow_sde", noise_level=0.7, window="all", num_steps=10, guidance_scale=3.0
         ),
         advantages=AdvantageConfig(combine="raw_sum", std="global", diversity=False),
         update=UpdateConfig(learning_rate=3e-4, kl_weight=4e-2, clip_nats=0.2),
@@ -82,10 +86,26 @@ def _published() -> RunConfig:
 
 
 def _ours() -> RunConfig:
+    """Three steps in the beginning, where noise decides the most, and a base with guidance to hold on to."""
+    return _first_steps(learning_rate=2e-3, kl_weight=1e-2, reference_guidance=3.0)
+
+
+def _plain() -> RunConfig:
+    """What the rewards alone teach."""
+    return _first_steps(learning_rate=1e-3)
+
+
+def _guided_kl() -> RunConfig:
+    """What the guided base alone teaches: the KL outweighs the policy gradient a hundred times over."""
+    return _first_steps(learning_rate=2e-3, kl_weight=100.0, reference_guidance=3.0)
+
+
+def _first_steps(**update: Any) -> RunConfig:
     return _run(
         FlowGRPO(step_weight="inv_kappa"),
         rollout=RolloutConfig(window="first"),
         advantages=AdvantageConfig(std="pooled"),
+        update=UpdateConfig(**update),
     )
 
 

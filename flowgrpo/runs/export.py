@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from flowgrpo import exchange, lora, whole
 from flowgrpo.policies import FAMILIES
 from flowgrpo.policies.source import find
+from flowgrpo.runs.commands import named_checkpoint
 from flowgrpo.runs.shelf import checked_folder
 from storage import checkpoints
-from storage.engine import Database, open_database
-from storage.errors import NotSavedError, SchemaError
-from storage.models import Checkpoint
+from storage.engine import Database
 
 
 def export_checkpoint(db: Database, name: str, path: Path, layout: exchange.Layout = "diffusers") -> Path:
@@ -32,7 +29,7 @@ def export_checkpoint(db: Database, name: str, path: Path, layout: exchange.Layo
         raise ValueError(f"the file must end in .safetensors, got {path.name}")
     if path.exists():
         raise ValueError(f"{path} is there already: name another file")
-    checkpoint = _named(db, name)
+    checkpoint = named_checkpoint(db, name)
     if checkpoint.path is None:
         raise ValueError(
             f"{checkpoint.name} is a base, so there is no adapter to export: name what a run made"
@@ -53,15 +50,6 @@ def export_checkpoint(db: Database, name: str, path: Path, layout: exchange.Layo
     return path
 
 
-def _named(db: Database, name: str) -> Checkpoint:
-    known = checkpoints.list_checkpoints(db)
-    found = next((one for one in reversed(known) if name in (one.name, one.id)), None)
-    if found is None:
-        names = ", ".join(one.name for one in known)
-        raise LookupError(f"there is no checkpoint {name}; there are {names or 'none'}")
-    return found
-
-
 def _layers_per_block(folder: Path) -> int:
     """Of a base's UNet; the published ones all have 2."""
     config = folder / "unet" / "config.json"
@@ -69,23 +57,9 @@ def _layers_per_block(folder: Path) -> int:
     return int(stored.get("layers_per_block", 2))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point of the command."""
-    parser = argparse.ArgumentParser(description="Gives a checkpoint's adapter to other programs.")
-    parser.add_argument("checkpoint", help="its name or id")
-    parser.add_argument("file", type=Path, help="where to; ends in .safetensors")
-    parser.add_argument("--layout", choices=get_args(exchange.Layout), default="diffusers")
-    parser.add_argument("--home", type=Path, default=Path(os.environ.get("FLOWGRPO_HOME", "data")))
-    given = parser.parse_args(argv)
-    try:
-        db = open_database(given.home)
-        written = export_checkpoint(db, given.checkpoint, given.file, given.layout)
-    except (LookupError, ValueError, SchemaError, NotSavedError, OSError) as error:
-        parser.error(str(error))
-    db.close()
-    sys.stdout.write(f"{written}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def checked_layout(word: str) -> exchange.Layout:
+    """The layout of this name; ValueError with those that there are."""
+    for layout in get_args(exchange.Layout):
+        if layout == word:
+            return cast(exchange.Layout, layout)
+    raise ValueError(f"a layout is {' or '.join(get_args(exchange.Layout))}, got {word}")

@@ -37,9 +37,10 @@ class PolicyShelf:
             LookupError: nothing is where the base or the checkpoint should be.
             ValueError: the base is of a family that we cannot drive, or the checkpoint's files are damaged.
         """
-        source = checkpoints.base_of(self.db, checkpoint).source
+        base = checkpoints.base_of(self.db, checkpoint)
+        source = base.source
         if source not in self._bases:
-            self._bases[source] = load_policy(source, device=self.device)
+            self._bases[source] = load_policy(source, device=self.device, **(base.options or {}))
             while len(self._bases) > MAX_BASES:
                 oldest, _ = self._bases.popitem(last=False)
                 self._merged.pop(oldest, None)

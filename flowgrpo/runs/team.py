@@ -36,6 +36,8 @@ class Setup:
 
     config: RunConfig
     base: str
+    options: Mapping[str, str]
+    """How the base is read, where its files do not say."""
     weights: str
     """Folder of the embedded rewards."""
     names: tuple[str, ...]
@@ -68,12 +70,13 @@ class Take:
     state: Mapping[str, Any]
 
 
-def make_policy(config: RunConfig, base: str, device: torch.device) -> Policy:
+def make_policy(config: RunConfig, base: str, options: Mapping[str, str], device: torch.device) -> Policy:
     """The base in the run's precision, with what is to learn.
 
     Raises LookupError or ValueError where the base or the settings cannot be used.
     """
-    policy = load_policy(base, device=device, dtype=precision(config.update.precision, device))
+    dtype = precision(config.update.precision, device)
+    policy = load_policy(base, device=device, dtype=dtype, **options)
     if config.lora is None:
         policy.unfreeze()
     else:
@@ -148,7 +151,7 @@ def make_source(config: RunConfig, learner: Learner, stack: RewardStack) -> Grou
 def follow(world: World, device: torch.device) -> None:
     """Does what the main process says until it says no more."""
     setup: Setup = world.share()
-    policy = make_policy(setup.config, setup.base, device)
+    policy = make_policy(setup.config, setup.base, setup.options, device)
     learner = Learner(policy, setup.config.update, setup.config.algorithm, world)
     stack = load_stack(dict.fromkeys(setup.names), Path(setup.weights), str(device))
     source = make_source(setup.config, learner, stack)

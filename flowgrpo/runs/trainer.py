@@ -72,7 +72,7 @@ class Trainer:
         self.beats.say("loading")
         self.parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
         base = checkpoints.base_of(db, self.parent)
-        self.policy = make_policy(config, base.source, device)
+        self.policy = make_policy(config, base.source, base.options or {}, device)
         self.learner = Learner(self.policy, config.update, config.algorithm, world)
         self.lead = Lead(self.learner)
         _start_from(db, self.learner, self.parent)
@@ -95,7 +95,7 @@ class Trainer:
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
-        self.lead.begin(Setup(config, base.source, str(weights), names))
+        self.lead.begin(Setup(config, base.source, base.options or {}, str(weights), names))
 
     def train(self) -> None:
         """Runs to the last update, or ends early.

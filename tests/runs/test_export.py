@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
+import app
 from flowgrpo import exchange, lora, manifest
 from flowgrpo.config import LoraConfig
 from flowgrpo.policies import load_policy
-from flowgrpo.runs.export import export_checkpoint, main
+from flowgrpo.runs.export import checked_layout, export_checkpoint
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import checkpoints
 from storage.engine import Database
@@ -58,7 +60,7 @@ def test_what_cannot_be_exported_gets_a_sentence(
     db: Database, made: Checkpoint, tiny: Checkpoint, tmp_path: Path
 ) -> None:
     path = tmp_path / "tuned.safetensors"
-    with pytest.raises(LookupError, match="there is no checkpoint nobody; there are tiny, tuned"):
+    with pytest.raises(LookupError, match="There is no checkpoint named nobody; there are tiny, tuned"):
         export_checkpoint(db, "nobody", path)
     with pytest.raises(ValueError, match="tiny is a base, so there is no adapter to export"):
         export_checkpoint(db, "tiny", path)
@@ -74,13 +76,17 @@ def test_what_cannot_be_exported_gets_a_sentence(
         export_checkpoint(db, "tuned", tmp_path / "other.safetensors")
 
 
-def test_the_command_prints_the_file_or_a_sentence(
-    db: Database, made: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_layout_is_one_of_two() -> None:
+    assert checked_layout("kohya") == "kohya"
+    with pytest.raises(ValueError, match="a layout is diffusers or kohya, got a1111"):
+        checked_layout("a1111")
+
+
+def test_the_command_prints_the_file_or_a_sentence(db: Database, made: Checkpoint, tmp_path: Path) -> None:
     path = tmp_path / "tuned.safetensors"
-    assert main(["tuned", str(path), "--layout", "kohya", "--home", str(db.home)]) == 0
-    assert capsys.readouterr().out == f"{path}\n"
-    with pytest.raises(SystemExit) as ended:
-        main(["tuned", str(path), "--home", str(db.home)])
-    assert ended.value.code == 2
-    assert "is there already" in capsys.readouterr().err
+    command = ["export", made.name, str(path), "--layout", "kohya", "--home", str(db.home)]
+    done = CliRunner().invoke(app.cli, command)
+    assert (done.exit_code, done.output) == (0, f"{path}\n")
+    again = CliRunner().invoke(app.cli, command)
+    assert again.exit_code == 2
+    assert "is there already" in again.output

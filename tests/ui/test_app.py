@@ -69,7 +69,39 @@ def test_a_run_file_that_is_none_is_refused(tmp_path: Path) -> None:
     assert "is not a run" in done.output
 
 
-def test_doctor_lists_what_is_there() -> None:
-    done = front.invoke(app.cli, ["doctor"])
-    assert "SQLite" in done.output
-    assert "GB free" in done.output
+def test_a_run_from_an_unknown_checkpoint_names_those_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"prompts": ["a"], "reward_weights": {"clip": 1}}))
+    done = front.invoke(
+        app.cli, ["run", str(tmp_path / "run.json"), "--checkpoint", "x", "--home", str(tmp_path / "home")]
+    )
+    assert done.exit_code == 2
+    assert "no checkpoint named x; there are starter" in done.output
+
+
+def test_a_base_is_added_by_a_command_and_what_is_none_is_refused(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    done = front.invoke(app.cli, ["base", str(app.STARTER), "--name", "mine", "--home", home])
+    assert done.exit_code == 0, done.output
+    assert "mine is there" in done.output
+    refused = front.invoke(app.cli, ["base", str(tmp_path), "--home", home])
+    assert refused.exit_code == 2
+    assert "no diffusers folder" in refused.output
+
+
+def test_an_export_of_a_base_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = str(tmp_path / "x.safetensors")
+    done = front.invoke(app.cli, ["export", "starter", file, "--home", str(tmp_path / "home")])
+    assert done.exit_code == 2
+    assert "is a base, so there is no adapter" in done.output
+
+
+def test_doctor_lists_what_is_there(tmp_path: Path) -> None:
+    done = front.invoke(app.cli, ["doctor", "--home", str(tmp_path)])
+    assert done.exit_code == 0
+    for told in ("SQLite", "GB of disk free", "diffusers", "base starter", "the starter: "):
+        assert told in done.output
+
+
+def test_doctor_speaks_to_programs_too(tmp_path: Path) -> None:
+    done = front.invoke(app.cli, ["doctor", "--json", "--home", str(tmp_path)])
+    assert {finding["level"] for finding in json.loads(done.stdout)} <= {"ok", "note"}

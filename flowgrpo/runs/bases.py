@@ -1,0 +1,91 @@
+"""A new base: looked at once, pinned, and noted in the data folder, so that it can be chosen everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowgrpo.policies import FAMILIES, source
+from storage import checkpoints
+from storage.engine import Database
+from storage.models import Checkpoint
+
+
+def add_base(
+    db: Database,
+    where: str,
+    *,
+    name: str | None = None,
+    prediction: str | None = None,
+    config: str | None = None,
+) -> Checkpoint:
+    """Notes a diffusers folder, a .safetensors file or a hub id (`owner/name`, `owner/name@revision`).
+
+    A hub id is pinned to the commit that its revision is at now. Weights are not loaded, so that a file whose
+    tensors are damaged is found when something is first drawn with it.
+
+    Args:
+        name: shown in lists; by default that of the folder, the file or the model.
+        prediction: what a single file's network predicts, epsilon or v_prediction, where it does not say.
+        config: diffusers folder or hub id whose configuration a single file has.
+
+    Raises:
+        LookupError, ValueError: there is nothing, or nothing that can be a base, or the name is taken.
+    """
+    found = source.find(where)
+    if found.pipeline not in FAMILIES:
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"{where} is a {found.pipeline}; FlowGRPO can drive {known}: choose such a model")
+    _check_prediction(found, prediction)
+    pinned = _pinned(found)
+    shown = name or _name_of(found)
+    _check_free(db, shown, pinned)
+    options = {"prediction": prediction, "config": config and _absolute(config)}
+    return checkpoints.register_base(
+        db,
+        name=shown,
+        source=pinned,
+        family=FAMILIES[found.pipeline].family,
+        options={key: value for key, value in options.items() if value},
+    )
+
+
+def _check_prediction(found: source.Source, prediction: str | None) -> None:
+    if prediction is not None and prediction not in source.PREDICTIONS:
+        raise ValueError(f"prediction is epsilon or v_prediction, got {prediction!r}")
+    has_one_answer = found.pipeline in ("StableDiffusion3Pipeline", "FluxPipeline")
+    if found.is_file and not has_one_answer and found.prediction is None and prediction is None:
+        raise ValueError(
+            f"{Path(found.where).name} does not say what its network predicts: say --prediction epsilon "
+            "(most models) or --prediction v_prediction (the model's page tells)"
+        )
+
+
+def _pinned(found: source.Source) -> str:
+    if found.revision:
+        return f"{found.where}@{found.revision}"
+    return _absolute(found.where)
+
+
+def _absolute(where: str) -> str:
+    """A path that stays right whatever folder the program is started in; a hub id as it is."""
+    path = Path(where).expanduser()
+    return str(path.resolve()) if path.exists() else where
+
+
+def _name_of(found: source.Source) -> str:
+    last = found.where.rstrip("/").rpartition("/")[2]
+    return last.removesuffix(".safetensors")
+
+
+def _check_free(db: Database, name: str, pinned: str) -> None:
+    """What was tuned on a base stays with it; a hub model at another commit is another base."""
+    bases = [checkpoints.base_of(db, one) for one in checkpoints.list_checkpoints(db) if one.path is None]
+    other = next((base.source for base in bases if base.name == name and base.source != pinned), None)
+    if other is None:
+        return
+    is_gone = not Path(other).exists() and "@" not in other
+    if not is_gone:
+        raise ValueError(
+            f"a base named {name} is known already, from {other}: give this one another name, so that the "
+            "checkpoints of the two are not mixed up"
+        )

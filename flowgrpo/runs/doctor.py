@@ -1,0 +1,141 @@
+"""Says what this machine and this data folder have, and what to do where something is amiss."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import torch
+from safetensors import SafetensorError, safe_open
+
+from flowgrpo.runs.device import describe
+from flowgrpo.runs.worker import WEIGHTS
+from storage import checkpoints, migrate
+from storage.engine import Database
+
+NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "lpips", "gradio")
+OPTIONAL = {
+    "bitsandbytes": "the optimiser adamw_8bit, on NVIDIA GPUs",
+    "psycopg": "a PostgreSQL database instead of SQLite",
+}
+"""Package to what needs it."""
+LITTLE_DISK, LITTLE_MEMORY = 2 * 10**9, 3 * 10**9
+"""Bytes below which a run on the starter may not find room."""
+Level = Literal["ok", "note", "problem"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do about it."""
+
+    level: Level
+    what: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        sign = {"ok": "ok  ", "note": "note", "problem": "BAD "}[self.level]
+        return f"{sign}  {self.what}" + (f": {self.advice}" if self.advice else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return asdict(self)
+
+
+def examine(db: Database, weights: Path = WEIGHTS) -> Iterator[Finding]:
+    """All that a run needs, one after the other; a problem is what would keep the studio from working."""
+    yield Finding("ok", f"Python {sys.version.split()[0]} on {sys.platform}")
+    yield from _packages()
+    yield from _devices()
+    yield from _memory()
+    yield from _folder(db)
+    yield from _database(db)
+    yield from _weights(weights)
+    yield from _bases(db)
+    yield from _hub()
+
+
+def _packages() -> Iterator[Finding]:
+    for name in NEEDED:
+        try:
+            yield Finding("ok", f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding("problem", f"{name} is missing", "pip install -r requirements.txt")
+    for name, use in OPTIONAL.items():
+        if find_spec(name) is None:
+            yield Finding("note", f"{name} is not here", f"only {use} needs it")
+
+
+def _devices() -> Iterator[Finding]:
+    if not torch.cuda.is_available():
+        yield Finding(
+            "note", f"no GPU, {os.cpu_count()} CPU cores",
+            "the starter learns on the CPU; larger bases want an NVIDIA GPU of 16 GB or more",
+        )  # fmt: skip
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        name = describe(torch.device("cuda", index))
+        yield Finding("ok", f"GPU {index}: {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+
+
+def _memory() -> Iterator[Finding]:
+    free = psutil.virtual_memory().available
+    yield _enough(free, LITTLE_MEMORY, "memory", "end other programs before a run")
+
+
+def _folder(db: Database) -> Iterator[Finding]:
+    free = shutil.disk_usage(db.home).free
+    yield Finding("ok", f"data folder {db.home}")
+    if not os.access(db.home, os.W_OK):
+        yield Finding("problem", "the data folder cannot be written", f"let this user write to {db.home}")
+    yield _enough(free, LITTLE_DISK, "disk", "free some, or set FLOWGRPO_HOME to another disk")
+
+
+def _enough(free: int, little: int, what: str, advice: str) -> Finding:
+    told = f"{free / 1e9:.1f} GB of {what} free"
+    return Finding("ok", told) if free >= little else Finding("note", told, advice)
+
+
+def _database(db: Database) -> Iterator[Finding]:
+    driver = db.driver
+    yield Finding("ok", f"database: SQLite {driver.version} by {driver.name}, journal {driver.journal_mode}")
+    yield Finding("ok", f"schema {migrate.head_of()}")
+
+
+def _weights(weights: Path) -> Iterator[Finding]:
+    files = sorted(weights.rglob("*.safetensors"))
+    if not (weights / "pipeline" / "model_index.json").is_file() or not files:
+        advice = "get the repository again, or build them: python -m flowgrpo.starter.build"
+        yield Finding("problem", f"the starter's weights are not in {weights}", advice)
+        return
+    for path in files:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            yield Finding("problem", f"{path} is damaged ({error})", "get the repository again")
+            return
+    size = sum(path.stat().st_size for path in files) / 1e6
+    yield Finding("ok", f"the starter: {len(files)} files of weights, {size:.0f} MB")
+
+
+def _bases(db: Database) -> Iterator[Finding]:
+    for one in checkpoints.list_checkpoints(db):
+        if one.path is None:
+            source = checkpoints.base_of(db, one).source
+            is_gone = Path(source).is_absolute() and not Path(source).exists()
+            advice = "put it back, or add it again from where it is now" if is_gone else ""
+            told = f"{source} is gone" if is_gone else source
+            yield Finding("note" if is_gone else "ok", f"base {one.name}: {told}", advice)
+
+
+def _hub() -> Iterator[Finding]:
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        yield Finding("note", "HF_HUB_OFFLINE is set", "bases are taken from the hub's cache alone")
