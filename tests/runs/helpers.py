@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,11 +108,27 @@ def trainer_process(db: Database, run: Run, **environment: str) -> int:
 
     The process is forked from a server that has torch loaded already, which saves seconds each time.
     """
+    return _exit_code(_forked(db, run, environment))
+
+
+def trainer_process_killed_after(db: Database, run: Run, seconds: float) -> int:
+    """One attempt that is killed some seconds after its start, whatever it does then."""
+    trainer = _forked(db, run, {})
+    trainer.join(seconds)
+    trainer.kill()
+    return _exit_code(trainer)
+
+
+def _forked(db: Database, run: Run, environment: dict[str, str]) -> BaseProcess:
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["flowgrpo.runs.train"])
     arguments = ["--home", str(db.home), "--device", "cpu", run.id, str(run.attempt)]
     trainer = server.Process(target=_trainer_main, args=(arguments, environment))
     trainer.start()
+    return trainer
+
+
+def _exit_code(trainer: BaseProcess) -> int:
     trainer.join()
     assert trainer.exitcode is not None
     return trainer.exitcode

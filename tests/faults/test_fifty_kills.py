@@ -1,0 +1,80 @@
+"""Fifty lives: a run that is killed again and again, anywhere, ends with the bytes of one that never was."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from flowgrpo.runs import exits
+from storage import checkpoints, runs
+from storage.engine import Database, open_database
+from storage.models import Checkpoint, Run
+from tests.runs.helpers import (
+    adapter_hashes,
+    begin,
+    fail_and_begin_again,
+    new_run,
+    trainer_process,
+    trainer_process_killed_after,
+)  # fmt: skip
+from tests.tiny import tiny_sdxl
+
+NUM_KILLS, NUM_UPDATES = 50, 72
+SMALL: dict[str, Any] = {
+    "num_updates": NUM_UPDATES,
+    "checkpoint_every": 2,
+    "samples": 0,
+    "rollout": {"group_size": 3, "groups_per_update": 1, "num_steps": 2, "window_size": 1},
+}
+IN_SAVES = (
+    {"FAILPOINT": "ckpt.before_manifest:kill"},
+    {"FAILPOINT": "ckpt.before_rename:kill"},
+    {"FAILPOINT": "ckpt.after_rename:kill"},
+    {"FLOWGRPO_FAILPOINT": "checkpoint.save:1=kill"},
+    {"FLOWGRPO_FAILPOINT": "checkpoint.row:1=kill"},
+)
+"""Each before, within or right after a save; every other life ends at one of them."""
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Database]:
+    database = open_database(tmp_path / "home")
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def tiny(db: Database, tmp_path: Path) -> Checkpoint:
+    source = tiny_sdxl(tmp_path / "pipeline")
+    return checkpoints.register_base(db, name="tiny", source=str(source), family="sdxl")
+
+
+def one_life(db: Database, run: Run, chance: Random, number: int) -> int:
+    """The exit code of an attempt that is killed at a random moment, or in a save."""
+    if number % 2:
+        return trainer_process(db, run, **chance.choice(IN_SAVES))
+    return trainer_process_killed_after(db, run, chance.uniform(0.3, 1.8))
+
+
+@pytest.mark.timeout(900)
+def test_fifty_kills_at_random_points_end_with_the_bytes_of_the_uninterrupted_run(
+    db: Database, tiny: Checkpoint
+) -> None:
+    whole = begin(db, new_run(db, tiny, **SMALL))
+    assert trainer_process(db, whole) == exits.DONE
+    runs.move(db, whole.id, to="completed", from_states=("running",))
+    run, chance, kills = begin(db, new_run(db, tiny, **SMALL)), Random(0), 0
+    while kills < NUM_KILLS:
+        assert one_life(db, run, chance, kills) == -signal.SIGKILL, f"done after {kills} kills"
+        kills += 1
+        run = fail_and_begin_again(db, run)
+    assert trainer_process(db, run) == exits.DONE
+    assert adapter_hashes(db, run, NUM_UPDATES) == adapter_hashes(db, whole, NUM_UPDATES)
+    made = checkpoints.checkpoints_of_run(db, run.id)
+    assert [one.update for one in made if one.state == "committed"] == list(range(2, NUM_UPDATES + 1, 2))
+    assert {m.update for m in runs.metrics_since(db, run.id, 0)} == set(range(1, NUM_UPDATES + 1))
