@@ -59,6 +59,8 @@ def update(
     own_samples = (advantages.is_counted & _finite(rollouts, advantages)).sum().item()
     num_samples = int(learner.world.total({"samples": float(own_samples)})["samples"])
     for remaining in reversed(range(learner.config.updates_per_rollout)):
+        if method.looks_anew and remaining < learner.config.updates_per_rollout - 1:
+            pieces = list(method.pieces(rollouts, advantages))
         yield from _one_update(learner, method, pieces, num_samples, is_last=remaining == 0)
 
 

@@ -82,6 +82,9 @@ class Tally:
 class Method(ABC):
     """One algorithm at work on one learner."""
 
+    looks_anew = False
+    """Whether each update of a rollout sees pieces of its own, with other noise."""
+
     def __init__(self, learner: Learner, settings: Any) -> None:
         self.learner, self.policy, self.settings = learner, learner.policy, settings
 

@@ -3,7 +3,7 @@
 They need no trajectory, so any sampler may have made the images, long ago or by another policy. Latents of
 each image at a few noise levels of the sampler's own grid go through the network, each image with levels of
 its own; levels and noise follow from counters. Guidance is not part of the loss: the conditional half alone
-learns.
+learns. A network that takes the scale as a number (FLUX.1-dev) is asked with the one that made the images.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ _LEVELS = 8
 class Forward(Method):
     """What NFT, AWM, RWR and SFT share: pieces of re-noised latents."""
 
+    looks_anew = True
+
     def pieces(self, rollouts: Sequence[Rollout], advantages: Advantages) -> Iterator[Piece]:
         """One per noise level of a micro-batch."""
         for rollout, rows, values, counted in counted_rows(rollouts, self.taught(advantages)):
             # A broken sample's numbers are not finite, and 0 times those would not be 0.
             x0 = rollout.latents[rows].float()
             x0 = torch.where(counted.view(-1, *[1] * (x0.ndim - 1)), x0, 0.0)
-            words, keys = rollout.conditioning.rows(rows), rollout.seeds[rows]
+            words, keys, scale = rollout.conditioning.rows(rows), rollout.seeds[rows], self.scale_of(rollout)
             for level in range(self.num_levels):
                 t = self.times(rollout, keys, level)
-                yield self.noised(x0, t, words, keys, level, values, counted)
+                yield self.noised(x0, t, words, scale, keys, level, values, counted)
 
     @property
     def num_levels(self) -> int:
@@ -55,21 +57,26 @@ class Forward(Method):
         """What the loss takes for advantages."""
         return advantages
 
+    def scale_of(self, rollout: Rollout) -> float:
+        """The guidance that the network is asked with; 1 computes the conditional half alone."""
+        return rollout.guidance_scale if self.policy.has_guidance_input else 1.0
+
     def noised(
         self,
         x0: Latents,
         t: Tensor,
         conditioning: Conditioning,
+        guidance_scale: float,
         keys: Sequence[int],
         level: int,
         values: Tensor,
         counted: Tensor,
     ) -> Piece:
         """Clean latents at times t; equal keys have equal noise."""
-        counters = (self.learner.rollouts, level)
+        counters = (self.learner.rollouts, self.learner.update, level)
         eps = torch.stack([seeds.noise(x0.shape[1:], _NOISE, key, *counters) for key in keys]).to(x0)
         latents = flow.noised(x0, eps, t).to(self.policy.dtype)
-        return Piece(latents, t, conditioning, 1.0, values, counted, target=eps - x0)
+        return Piece(latents, t, conditioning, guidance_scale, values, counted, target=eps - x0)
 
     def times(self, rollout: Rollout, keys: Sequence[int], level: int) -> Tensor:
         """The noise level of each key's image, float64."""
@@ -79,7 +86,7 @@ class Forward(Method):
     def _time(self, times: Sequence[float], key: int, level: int) -> float:
         """One of the noisiest times of a grid; all of them come up before one comes up again."""
         candidates = times[: max(1, math.ceil(self.noisiest * (len(times) - 1)))]
-        counters = (_LEVELS, key, self.learner.rollouts, level // len(candidates))
+        counters = (_LEVELS, key, self.learner.rollouts, self.learner.update, level // len(candidates))
         generator = torch.Generator().manual_seed(seeds.derive_seed(*counters))
         order = torch.randperm(len(candidates), generator=generator)
         return candidates[int(order[level % len(candidates)])]
@@ -119,6 +126,9 @@ class NFT(Forward):
 class AWM(Forward):
     """Advantage-weighted matching: the ratio of forward likelihoods, and a tether to a moving average."""
 
+    looks_anew = False
+    """A ratio is of two policies at one noise."""
+
     def prepare(self, piece: Piece) -> None:
         """The average's velocity, as it is now."""
         self.forget("average", piece)
@@ -155,9 +165,9 @@ class RWR(Forward):
         return Advantages(weights, advantages.is_counted, advantages.dead_groups)
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """The model's own training loss, weighted."""
+        """The flow-matching loss, weighted; an epsilon error would hardly see what high noise decides."""
         tally.peak("weight", piece.advantages)
-        return piece.advantages * self.native_error(piece, velocity)
+        return piece.advantages * objectives.matching_error(velocity, target_of(piece))
 
 
 class SFT(Forward):

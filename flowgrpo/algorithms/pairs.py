@@ -47,16 +47,19 @@ class DPO(Forward):
             words = _joined([rollout.conditioning.rows(slice(row, row + 1)) for rollout, row in rows])
             keys = [pair.rollout.seeds[pair.better] for pair in pairs] * 2
             everyone = torch.ones(len(keys), dtype=torch.bool, device=x0.device)
+            scale = self.scale_of(pairs[0].rollout)
             for level in range(self.num_levels):
                 t = self.times(pairs[0].rollout, keys, level)
-                yield self.noised(x0, t, words, keys, level, everyone.float(), everyone)
+                yield self.noised(x0, t, words, scale, keys, level, everyone.float(), everyone)
 
     def prepare(self, piece: Piece) -> None:
         """The reference's velocity."""
         self._before(piece)
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:
-        """arXiv 2311.12908, eq. 14; the loss of a pair is shared between its two rows."""
+        """arXiv 2311.12908, eq. 14; both rows of a pair have its loss, so the mean over rows is that over
+        pairs.
+        """
         gain = self.native_error(piece, velocity) - self.native_error(piece, self._before(piece))
         better, worse = gain.chunk(2)
         margin = objectives.preference_margin(better, worse, self.settings.beta)
@@ -64,7 +67,7 @@ class DPO(Forward):
         is_right = (margin > 0).double() + 0.5 * (margin == 0)
         tally.add("accuracy", is_right.repeat(2))
         tally.add("margin", margin.repeat(2))
-        return objectives.dpo_loss(margin).repeat(2) / 2
+        return objectives.dpo_loss(margin).repeat(2)
 
     def _before(self, piece: Piece) -> Latents:
         """What the reference says: the base until the first refresh, then the copy."""
@@ -97,12 +100,13 @@ def _pairs(rollouts: Sequence[Rollout], advantages: Advantages) -> Iterator[Pair
 
 
 def _batches(pairs: Iterator[Pair]) -> Iterator[list[Pair]]:
-    """Pairs that can go through the network together: one image size, one grid, half a micro-batch."""
+    """Pairs that can go through the network together: one size, grid and guidance; half a micro-batch."""
     shelves: dict[object, list[Pair]] = {}
     for pair in pairs:
         rollout = pair.rollout
         shapes = tuple(sorted((name, row.shape[1:]) for name, row in rollout.conditioning.positive.items()))
-        shelves.setdefault((rollout.latents.shape[1:], rollout.times, shapes), []).append(pair)
+        kind = (rollout.latents.shape[1:], rollout.times, rollout.guidance_scale, shapes)
+        shelves.setdefault(kind, []).append(pair)
     for shelf in shelves.values():
         size = max(1, shelf[0].rollout.micro_batch_size // 2)
         yield from (shelf[start : start + size] for start in range(0, len(shelf), size))

@@ -155,3 +155,13 @@ def test_what_does_not_fit_is_refused_with_a_sentence(
     settings = {"seeds": [1, 2], **SETTINGS, **change}
     with pytest.raises(ValueError, match=sentence):
         sample_group(policy, "red hair", **settings)  # type: ignore[arg-type]
+
+
+def test_nothing_of_a_rollout_has_a_gradient_and_the_caller_keeps_its_own(tuned: Policy) -> None:
+    rollout = None
+    for progress in denoise(tuned, ["red hair"] * 2, seeds=[0, 1], **(SETTINGS | {"window": range(2)})):
+        assert torch.is_grad_enabled()
+        rollout = progress.rollout
+    assert rollout is not None
+    assert not rollout.latents.requires_grad
+    assert not any(x.next_latents.requires_grad for x in rollout.transitions)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,31 +9,8 @@ from flowgrpo.advantages import Advantages, combine
 from flowgrpo.config import LoraConfig, UpdateConfig
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy
-from flowgrpo.rollout import Progress, Rollout
-from flowgrpo.update import UpdateMetrics, update
 from tests.flowgrpo.conftest import a_group, perturb, same, state_of
-
-
-def judged(rollouts: Sequence[Rollout], seed: int = 0) -> Advantages:
-    generator = torch.Generator().manual_seed(seed)
-    return combine({"r": torch.rand(len(rollouts), 6, generator=generator)}, {"r": 1.0}, {"r": 0.3})
-
-
-def run(learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages) -> list[UpdateMetrics]:
-    return [event for event in update(learner, rollouts, advantages) if isinstance(event, UpdateMetrics)]
-
-
-def gradients(
-    learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages
-) -> dict[str, torch.Tensor]:
-    """What an update would step on, caught at the last moment before the step."""
-    events = update(learner, rollouts, advantages)
-    for event in events:
-        if isinstance(event, Progress) and event.done == event.total:
-            break
-    found = {name: p.grad.clone() for name, p in learner.parameters.items() if p.grad is not None}
-    events.close()  # type: ignore[attr-defined]
-    return found
+from tests.flowgrpo.variants import gradients, judged, run
 
 
 @pytest.fixture
