@@ -139,6 +139,8 @@ class UpdateConfig(Config):
 
     learning_rate: float = Field(1e-3, gt=0, le=1)
     """AdamW's rate."""
+    decay: Literal["none", "linear"] = "none"
+    """Whether the rate falls, in a straight line, to 0 after the last update: what noise has taught goes."""
     weight_decay: float = Field(1e-4, ge=0, le=1)
     """AdamW's decay."""
     max_grad_norm: float = Field(1.0, gt=0)
@@ -231,6 +233,13 @@ class RunConfig(Config):
                 "give lora its fields, or choose sft"
             )
         return self
+
+    def learning_rate_at(self, update: int) -> float:
+        """The rate of the update that follows after `update` others."""
+        rate = self.update.learning_rate
+        if self.update.decay == "none":
+            return rate
+        return rate * max(0.0, 1 - update / self.num_updates)
 
 
 DEFAULT_WEIGHTS: dict[str, float] = {"verifier": 0.5, "clip": 0.3, "quality": 0.2}

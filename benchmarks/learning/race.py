@@ -63,9 +63,10 @@ class Result:
 class Racer:
     """A policy that learns by one method."""
 
-    def __init__(self, method: Method, seed: int, weights: Path, given: Portraits) -> None:
+    def __init__(self, method: Method, seed: int, num_updates: int, weights: Path, given: Portraits) -> None:
         self.is_sft, self.given = method.config.algorithm.name == "sft", given
-        self.config: RunConfig = method.config.model_copy(update={"seed": seed})
+        changes = {"seed": seed, "num_updates": num_updates}
+        self.config: RunConfig = method.config.model_copy(update=changes)
         assert self.config.lora is not None
         self.policy: Policy = load_policy(weights / "pipeline")
         self.policy.attach_lora(self.config.lora, seed=seed)
@@ -111,6 +112,8 @@ class Racer:
         """Samples, scores and learns once, and counts what that cost."""
         started, self._is_counting = time.process_time(), True
         number = self.cost.updates + 1
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate_at(self.cost.updates)
         rollouts, advantages = self._renders(number) if self.is_sft else self._groups(number)
         for _ in update(self.learner, rollouts, advantages):
             pass
@@ -162,7 +165,8 @@ def race(
     """Yields the result after each measurement, from where an earlier process left it; the last one is
     complete.
     """
-    racer, result = Racer(method, seed, judging.weights, judging.training_renders), Result(method.name, seed)
+    racer = Racer(method, seed, num_updates, judging.weights, judging.training_renders)
+    result = Result(method.name, seed)
     kept = folder / "kept" / f"{method.name}-{seed}"
     racer.resume(kept, result)
     while racer.cost.updates < num_updates or not result.curve:

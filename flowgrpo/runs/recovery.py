@@ -53,7 +53,7 @@ class Recovery:
         """Sets the learning rate in force, and cuts gradients down to what is usual."""
         settings = self.config.update
         for group in self.learner.optimizer.param_groups:
-            group["lr"] = settings.learning_rate * self.position.rate
+            group["lr"] = self.config.learning_rate_at(self.position.update) * self.position.rate
         bound = min(settings.max_grad_norm, self.position.usual_norm.bound)
         self.learner.config = settings.model_copy(update={"max_grad_norm": bound})
 
