@@ -9,6 +9,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from torch import nn
 
 from flowgrpo.policies.flux import FluxPolicy
@@ -18,8 +19,8 @@ from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
 
 FOLDER = Path(__file__).parent / "policies" / "published"
 DRIVERS = {"sd15": SD15Policy, "sdxl": SDXLPolicy, "sd3": SD3Policy, "flux": FluxPolicy}
-WORDS = {"sd15": (77, 768, 0), "sdxl": (77, 2048, 1280), "sd3": (333, 4096, 2048), "flux": (512, 4096, 768)}
-"""Family to (tokens, width, pooled width) of its real text encoders' output."""
+FLUX_TOKENS = 512
+"""T5's words that diffusers pads a prompt of FLUX.1 to."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Architecture:
         name: as published, or the folder's.
         network, vae: their configurations.
         words: (tokens, width, pooled width) of an encoded prompt.
-        text_parameters: parameters of the text encoders; 0 where they are not known.
+        text_parameters: parameters of the text encoders.
     """
 
     name: str
@@ -38,7 +39,7 @@ class Architecture:
     network: dict[str, Any]
     vae: dict[str, Any]
     words: tuple[int, int, int]
-    text_parameters: int = 0
+    text_parameters: int
 
     def build_network(self) -> nn.Module:
         """The denoiser on the meta device."""
@@ -68,7 +69,7 @@ def _build(config: dict[str, Any]) -> nn.Module:
 
 def known() -> list[str]:
     """Names of the published bases."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    return sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
 
 
 def architecture(source: str | Path) -> Architecture:
@@ -76,12 +77,7 @@ def architecture(source: str | Path) -> Architecture:
 
     Raises LookupError where there is neither.
     """
-    path = FOLDER / f"{source}.json"
-    if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        family, text = stored["family"], stored["text_parameters"]
-        return Architecture(str(source), family, stored["network"], stored["vae"], WORDS[family], text)
-    folder = Path(source)
+    folder = FOLDER / source if str(source) in known() else Path(source)
     if (folder / INDEX).is_file():
         return _of_folder(folder)
     raise LookupError(
@@ -102,7 +98,8 @@ def _of_folder(folder: Path) -> Architecture:
         config: dict[str, Any] = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
         return config
 
-    pipeline = json.loads((folder / INDEX).read_text(encoding="utf-8"))["_class_name"]
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    pipeline = index["_class_name"]
     if pipeline not in FAMILY_OF:
         raise LookupError(f"{folder} is a {pipeline}; FlowGRPO can drive {', '.join(FAMILY_OF)}")
     family = FAMILY_OF[pipeline]
@@ -112,5 +109,18 @@ def _of_folder(folder: Path) -> Architecture:
         if family != "sd15" else 0  # fmt: skip
     clip = read("text_encoder").get("max_position_embeddings", 77)
     # T5's words come after CLIP's in SD3 and alone in FLUX, at the lengths that diffusers pads to.
-    tokens = {"sd3": clip + 256, "flux": WORDS["flux"][0]}.get(family, clip)
-    return Architecture(folder.name, family, network, read("vae"), (tokens, width, pooled))
+    tokens = {"sd3": clip + 256, "flux": FLUX_TOKENS}.get(family, clip)
+    words = (tokens, width, pooled)
+    return Architecture(folder.name, family, network, read("vae"), words, _text_parameters(folder, index))
+
+
+def _text_parameters(folder: Path, index: dict[str, Any]) -> int:
+    """Of all text encoders that a folder's index names."""
+    total = 0
+    for part, entry in index.items():
+        if part.startswith("text_encoder") and entry[1]:
+            encoder = getattr(transformers, entry[1])
+            with torch.device("meta"):
+                built = encoder(encoder.config_class.from_pretrained(folder / part))
+            total += sum(parameter.numel() for parameter in built.parameters())
+    return total
