@@ -1,6 +1,6 @@
 """The proof: base, continued SFT, DDPO, FlowGRPO as published, FlowGRPO ours, NFT and AWM on the starter.
 
-    python -m benchmarks.learning [--quick] [--only ours --only ddpo] [--seeds 3] [--updates 60] [--report]
+    python -m benchmarks.learning [--quick] [--only ours --only ddpo] [--seeds 3] [--updates 40] [--report]
 
 Races that are on disk are not run again, and one that was cut short goes on, so the whole may be done in
 parts. Writes `build/bench/learning/<method>-<seed>.json`, `table.md`, `claims-<method>.md` and `curves.png`.
@@ -49,7 +49,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one seed, few updates, at most 12 minutes")
     parser.add_argument("--only", action="append", help="a method; may be given several times")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=60)
+    parser.add_argument("--updates", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="updates between measurements")
     parser.add_argument("--out", type=Path, help=f"by default {FOLDER}")
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
