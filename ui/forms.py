@@ -22,8 +22,11 @@ from flowgrpo.config import (
     SamplingConfig,
     UpdateConfig,
 )
+from flowgrpo.presets import STARTER_PRESETS, Preset
 
 MAX_RUN_PROMPTS = 100_000
+FIRST_PRESET = "smoke"
+"""What the Train page opens with."""
 _FRESH_SEEDS = 1_000_000
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -58,8 +61,9 @@ class GroupForm:
 
 @dataclass(frozen=True)
 class RunForm:
-    """The Train page as typed."""
+    """The Train page as typed. What it has no field for comes from the preset."""
 
+    preset: str = FIRST_PRESET
     name: str = ""
     prompts: str = ""
     held_out: str = ""
@@ -238,40 +242,56 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
     if both:
         raise Refused(f"“{min(both)[:60]}” is both a training and a held-out prompt: keep it in one of them.")
     num_updates = whole(form.num_updates, "Updates", 1, 100_000)
+    preset = preset_of(form.preset)(prompts)
     fields = {
         "prompts": prompts,
         "held_out_prompts": held_out,
         "reward_weights": check_weights(form.weights),
+        "algorithm": preset.algorithm,
+        "advantages": preset.advantages,
         "num_updates": num_updates,
         "seed": whole(form.seed, "The seed", 0, MAX_SEED),
         "checkpoint_every": max(1, min(20, num_updates // 3)),
         "sample_every": max(1, min(10, num_updates // 6)),
         "samples": 8,
-        "rollout": _rollout(form, width, height),
-        "update": _build(
-            UpdateConfig,
-            {
-                "learning_rate": real(form.learning_rate, "The learning rate", 1e-7, 1),
-                "kl_weight": real(form.kl_weight, "The KL weight", 0, 100),
-            },
-        ),
+        "rollout": _rollout(form, preset.rollout, width, height),
+        "update": _update(form, preset.update),
         "lora": _lora(whole(form.rank, "The LoRA rank", 1, 256)),
     }
     return _build(RunConfig, fields)
 
 
-def _rollout(form: RunForm, width: int, height: int) -> RolloutConfig:
+def preset_of(name: object) -> Preset:
+    """The preset of a name; raises `Refused` with those that there are."""
+    if name not in STARTER_PRESETS:
+        raise Refused(f"The presets are {', '.join(STARTER_PRESETS)}; choose one of them.")
+    return STARTER_PRESETS[str(name)]
+
+
+def _rollout(form: RunForm, preset: RolloutConfig, width: int, height: int) -> RolloutConfig:
     num_steps = whole(form.num_steps, "Steps", 2, 150)
     fields = {
         "group_size": whole(form.group_size, "The group size", 2, 256),
         "groups_per_update": whole(form.groups_per_update, "Groups per update", 1, 256),
         "num_steps": num_steps,
         "guidance_scale": real(form.guidance_scale, "Guidance", 1, 30),
-        "window_size": min(RolloutConfig().window_size, num_steps - 1),
+        "window_size": min(preset.window_size, num_steps - 1),
         "width": width,
         "height": height,
     }
-    return _build(RolloutConfig, fields)
+    return _build(RolloutConfig, preset.model_dump() | fields)
+
+
+def _update(form: RunForm, preset: UpdateConfig) -> UpdateConfig:
+    """A guided reference is for runs without guidance of their own, and needs a KL to act."""
+    kl_weight = real(form.kl_weight, "The KL weight", 0, 100)
+    guided = real(form.guidance_scale, "Guidance", 1, 30) > 1
+    fields = {
+        "learning_rate": real(form.learning_rate, "The learning rate", 1e-7, 1),
+        "kl_weight": kl_weight,
+        "reference_guidance": None if guided or kl_weight == 0 else preset.reference_guidance,
+    }
+    return _build(UpdateConfig, preset.model_dump() | fields)
 
 
 def _lora(rank: int) -> LoraConfig:

@@ -52,7 +52,8 @@ def update_evaluations(config: RunConfig) -> float:
     """Network evaluations of one update, trained steps counted with their backward."""
     rollout = config.rollout
     passes = 2 if rollout.guidance_scale > 1 else 1
-    each = passes * (rollout.num_steps + BACKWARD * rollout.window_size)
+    reference = 0 if config.update.kl_weight == 0 else 2 if config.update.reference_guidance else passes
+    each = passes * (rollout.num_steps + BACKWARD * rollout.window_size) + reference * rollout.window_size
     return rollout.group_size * rollout.groups_per_update * each
 
 

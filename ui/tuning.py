@@ -8,8 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from flowgrpo.config import DEFAULT_WEIGHTS, RunConfig
-from flowgrpo.presets import STARTER_PRESETS
+from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
 from storage import checkpoints, groups, runs
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat, RunEvent
@@ -49,11 +48,10 @@ class Sample:
 
 def preset_form(name: str) -> RunForm:
     """The numbers of a preset; raises `Refused` for a name that is none."""
-    if name not in STARTER_PRESETS:
-        raise Refused(f"The presets are {', '.join(STARTER_PRESETS)}; choose one of them.")
-    config = STARTER_PRESETS[name](("portrait",))
+    config = forms.preset_of(name)(("portrait",))
     assert config.lora is not None
     return RunForm(
+        preset=name,
         weights=config.reward_weights,
         num_updates=config.num_updates,
         group_size=config.rollout.group_size,
@@ -287,9 +285,32 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
         ("rewards", ", ".join(f"{name} {weight:g}" for name, weight in read.reward_weights.items())),
         ("prompts", f"{len(read.prompts)}, and {len(read.held_out_prompts)} held out"),
         ("rollout", f"{size} · {settings_line(rollout.model_dump())}"),
-        ("trained steps", f"{rollout.window_size} of {rollout.num_steps}, drawn from the first half"),
-        ("learning rate", f"{read.update.learning_rate:g}"),
-        ("KL weight", f"{read.update.kl_weight:g}"),
+        ("algorithm", read.algorithm.name),
+        ("trained steps", _trained(rollout)),
+        ("learning rate", f"{read.update.learning_rate:g}{_decay(read.update.decay)}"),
+        ("KL weight", f"{read.update.kl_weight:g}{_guided(read.update.reference_guidance)}"),
         ("learns", f"LoRA of rank {read.lora.rank}" if read.lora else "all weights"),
         ("seed", str(read.seed)),
     ]
+
+
+_WINDOWS = {
+    "early_random": "drawn from the first half",
+    "first": "the first ones",
+    "random": "drawn from all",
+    "progressive": "moving on as the run goes",
+}
+
+
+def _trained(rollout: RolloutConfig) -> str:
+    if rollout.window in ("all", "none"):
+        return {"all": f"all {rollout.num_steps} but the last", "none": "none: final images"}[rollout.window]
+    return f"{rollout.window_size} of {rollout.num_steps}, {_WINDOWS[rollout.window]}"
+
+
+def _decay(kind: str) -> str:
+    return ", falling to 0" if kind == "linear" else ""
+
+
+def _guided(scale: float | None) -> str:
+    return f", to the base at guidance {scale:g}" if scale else ""

@@ -46,7 +46,7 @@ _SEEDS_FROM = 20_000
 class DemoSettings:
     """How much is drawn and learned; the defaults fit into 12 minutes of two cores."""
 
-    num_updates: int = 45
+    num_updates: int = 40
     """Updates of the run."""
     seed: int = 0
     """Of the run; prompts and seeds of the evaluation stay the same, so that runs can be compared."""

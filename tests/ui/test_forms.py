@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgrpo.config import MAX_SEED
+from flowgrpo.presets import STARTER_PRESETS
 from ui import forms
 from ui.forms import GroupForm, Refused, RunForm
 
@@ -94,6 +95,26 @@ def run_form(**typed: Any) -> RunForm:
         **typed,
     }
     return RunForm(**fields)
+
+
+def test_what_the_form_has_no_field_for_comes_from_the_preset() -> None:
+    config = forms.check_run(run_form(preset="fast and faithful"), width=64, height=64)
+    preset = STARTER_PRESETS["fast and faithful"](config.prompts)
+    assert (config.algorithm, config.advantages) == (preset.algorithm, preset.advantages)
+    assert config.rollout.window == preset.rollout.window == "first"
+    assert config.update.decay == preset.update.decay == "linear"
+    assert config.update.reference_guidance == preset.update.reference_guidance
+
+
+@pytest.mark.parametrize("typed", [{"guidance_scale": 2.0}, {"kl_weight": 0}])
+def test_a_guided_reference_is_for_runs_without_guidance_and_with_a_kl(typed: dict[str, Any]) -> None:
+    config = forms.check_run(run_form(preset="fast and faithful", **typed), width=64, height=64)
+    assert config.update.reference_guidance is None
+
+
+def test_an_unknown_preset_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(Refused, match="The presets are smoke, fast and faithful"):
+        forms.check_run(run_form(preset="fastest"), width=64, height=64)
 
 
 def test_a_run_form_becomes_a_config() -> None:

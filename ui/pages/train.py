@@ -13,18 +13,18 @@ from storage.errors import NotSavedError
 from ui import asking, tuning
 from ui.components import HIDDEN, live, render, sentence, topbar
 from ui.defaults import starter_prompts
-from ui.forms import RunForm
+from ui.forms import FIRST_PRESET, RunForm
 from ui.services import SHOWN_ERRORS, Services, shown
 
 PATH = "/train"
 _TICK_SECONDS = 1.5
-_FIRST_PRESET = "smoke"
 
 
 class _Form:
     """The left panel."""
 
     NAMES = (
+        "preset",
         "name",
         "prompts",
         "held_out",
@@ -50,7 +50,7 @@ class _Form:
     )
 
     def __init__(self, services: Services) -> None:
-        choices, first = services.choices(), tuning.preset_form(_FIRST_PRESET)
+        choices, first = services.choices(), tuning.preset_form(FIRST_PRESET)
         train, held_out = starter_prompts()
         self.checkpoint = gr.Dropdown(
             choices, value=_base(choices), label="Start from", elem_id="train-checkpoint", filterable=False
@@ -78,7 +78,7 @@ class _Form:
                 )
                 for name in tuning.REWARDS
             ]
-        self.preset = gr.Radio(list(STARTER_PRESETS), value=_FIRST_PRESET, label="Preset", elem_id="preset")
+        self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
             self.num_updates = gr.Number(first.num_updates, label="Updates", precision=0, elem_id="updates")
             self.groups_per_update = gr.Number(first.groups_per_update, label="Groups", precision=0)
@@ -110,7 +110,8 @@ def read(typed: tuple[Any, ...]) -> tuple[Any, RunForm]:
     checkpoint, *rest = typed
     fields = dict(zip(_Form.NAMES, rest, strict=False))
     weights = dict(zip(tuning.REWARDS, rest[len(_Form.NAMES) :], strict=True))
-    return checkpoint, RunForm(weights=weights, **{**fields, "name": str(fields["name"] or "")})
+    texts = {field: str(fields[field] or "") for field in ("preset", "name")}
+    return checkpoint, RunForm(weights=weights, **{**fields, **texts})
 
 
 def _base(choices: list[tuple[str, str]]) -> str | None:
