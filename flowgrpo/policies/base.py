@@ -24,7 +24,8 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from flowgrpo import exchange, flow, lora, whole
 from flowgrpo.config import LoraConfig
 
-MAX_CACHED_PROMPTS = 4096
+MAX_CACHED_BYTES = 2 * 2**30
+"""Of encoded prompts, in main memory: 500 of FLUX.1's, which are 4 MB each, or 6,000 of SDXL's."""
 Words = dict[str, Tensor]
 """What one text, or one text per sample, is to a network: the network's own names to tensors."""
 
@@ -163,10 +164,12 @@ class Policy(ABC):
         with torch.no_grad(), self._encoders_on_device() if new else nullcontext():
             for text in new:
                 self._encoded[text] = {name: row[0].cpu() for name, row in self._read(text).items()}
-        for text in dict.fromkeys(texts):
+        wanted = dict.fromkeys(texts)
+        for text in wanted:
             self._encoded.move_to_end(text)
-        while len(self._encoded) > max(MAX_CACHED_PROMPTS, len(texts)):
-            self._encoded.popitem(last=False)
+        held = sum(_bytes(words) for words in self._encoded.values())
+        while held > MAX_CACHED_BYTES and len(self._encoded) > len(wanted):
+            held -= _bytes(self._encoded.popitem(last=False)[1])
 
     @contextmanager
     def _encoders_on_device(self) -> Iterator[None]:
@@ -356,3 +359,7 @@ class Policy(ABC):
         """
         with lora.swapped(self._live, tensors):
             yield
+
+
+def _bytes(words: Words) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in words.values())

@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, StableDiffusionXLPipeline
 
 from flowgrpo import flow
 from flowgrpo.config import LoraConfig
-from flowgrpo.policies import Policy, load_policy
+from flowgrpo.policies import Policy, base, load_policy
 from flowgrpo.rollout import sample, sample_group
 from tests.flowgrpo.conftest import SETTINGS, perturb
 from tests.tiny import tiny_sdxl
@@ -178,6 +178,23 @@ def test_a_second_adapter_is_refused(tuned: Policy) -> None:
         tuned.attach_lora(LoraConfig())
     with pytest.raises(ValueError, match="cannot load a second adapter"):
         tuned.load_adapter(Path("anywhere"))
+
+
+def test_encoded_prompts_are_forgotten_by_their_bytes_the_oldest_first_and_never_those_in_use(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*prompts: str) -> None:
+        policy.encode(prompts, guided=False, width=16, height=16)
+
+    encode("red hair")
+    each = base._bytes(policy._encoded["red hair"])
+    monkeypatch.setattr(base, "MAX_CACHED_BYTES", 2 * each)
+    encode("buns")
+    encode("red hair")
+    encode("glasses")
+    assert list(policy._encoded) == ["red hair", "glasses"]
+    encode("a", "b", "c")
+    assert list(policy._encoded) == ["a", "b", "c"]
 
 
 def test_texts_are_encoded_once_and_do_not_depend_on_their_neighbours(policy: Policy) -> None:
