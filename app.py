@@ -48,14 +48,12 @@ def _open(home: Path, base: Path | None = None) -> Database:
 
 
 def _check_name(db: Database, folder: Path) -> None:
-    """A folder that moved keeps its checkpoints; another folder of the same name must not inherit them."""
-    from storage.checkpoints import base_of, list_checkpoints
+    from storage.checkpoints import other_base
 
-    bases = [base_of(db, one) for one in list_checkpoints(db) if one.path is None]
-    source = next((base.source for base in bases if base.name == folder.name), None)
-    if source is not None and Path(source).is_dir() and Path(source).resolve() != folder.resolve():
+    other = other_base(db, folder.name, str(folder.resolve()))
+    if other:
         raise _fail(
-            f"A base named {folder.name} is known already, from {source}: rename the folder {folder}, "
+            f"A base named {folder.name} is known already, from {other}: rename the folder {folder}, "
             "so that the checkpoints of the two are not mixed up."
         )
 

@@ -11,12 +11,13 @@ import json
 import os
 import platform
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -46,6 +47,29 @@ class Line:
         if self.budget is None:
             return None
         return self.value >= self.budget if self.at_least else self.value <= self.budget
+
+
+def in_turns(what: str, ours: Callable[[], object], bare: Callable[[], object], repeats: int) -> list[Line]:
+    """Ours against the bare diffusers pipeline on the same work: medians, and the median ratio of pairs.
+
+    They take turns after a warm-up, so that a busy machine is unfair to both alike.
+    """
+    ours()
+    bare()
+    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(repeats)]
+    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(one / other for one, other in pairs)
+    return [
+        Line(what, mine, "s"),
+        Line("the same by the bare diffusers pipeline", theirs, "s"),
+        Line("ratio, ours to the pipeline", ratio, "", 1.10),
+    ]
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
 
 def publish(name: str, lines: list[Line]) -> None:

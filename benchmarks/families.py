@@ -7,9 +7,7 @@ arithmetic counts, small enough for two cores. Ours and the pipeline take turns 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from benchmarks.common import Line, publish
+from benchmarks.common import Line, in_turns, publish
 from flowgrpo.policies import load_policy
 from flowgrpo.rollout import sample_group
 from flowgrpo.runs.device import use_all_cores
@@ -69,24 +67,9 @@ def measure(name: str, folder: Path, repeats: int) -> list[Line]:
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         )  # fmt: skip
 
-    ours()
-    bare()
-    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(repeats)]
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
     millions = sum(weight.numel() for weight in policy.network.parameters()) / 1e6
     what = f"{name} ({millions:.0f}M): group of {GROUP_SIZE}, {NUM_STEPS} steps, guidance {guidance:g}"
-    return [
-        Line(what, mine, "s"),
-        Line("the same by the bare diffusers pipeline", theirs, "s"),
-        Line("ratio, ours to the pipeline", ratio, "", 1.10),
-    ]
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    return in_turns(what, ours, bare, repeats)
 
 
 def main() -> None:

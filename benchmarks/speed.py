@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,7 +19,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
-from benchmarks.common import Line, publish
+from benchmarks.common import Line, in_turns, publish
 from flowgrpo.advantages import calibrate, combine
 from flowgrpo.config import DEFAULT_WEIGHTS, LoraConfig, RolloutConfig, RunConfig
 from flowgrpo.learner import Learner
@@ -88,22 +89,9 @@ def measure_group(source: Path, prompt: str, repeats: int) -> list[Line]:
             width=SIDE, height=SIDE, generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         )  # fmt: skip
 
-    ours()
-    bare()
-    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(repeats)]
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
-    return [
-        Line(f"group of {GROUP_SIZE}, {NUM_STEPS} steps, guidance {GUIDANCE:g}, warm", mine, "s", 4.0),
-        Line("the same by the bare diffusers pipeline", theirs, "s"),
-        Line("ratio, ours to the pipeline", ratio, "", 1.10),
-    ]
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    what = f"group of {GROUP_SIZE}, {NUM_STEPS} steps, guidance {GUIDANCE:g}, warm"
+    group, *rest = in_turns(what, ours, bare, repeats)
+    return [replace(group, budget=4.0), *rest]
 
 
 def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats: int) -> list[Line]:

@@ -64,7 +64,7 @@ def smoke(prompts: Prompts) -> RunConfig:
 def fast_and_faithful(prompts: Prompts, num_updates: int = 40) -> RunConfig:
     """Eight steps without guidance, tuned towards what sixteen guided ones show; 7 minutes on two cores.
     Source: ours (docs/benchmarks.md): the first steps alone, where noise decides the most, each with the same
-    say; the policy is held to the guided base.
+    say. The policy is held to the guided base, which teaches most of it; sample the result without guidance.
     """
     return RunConfig(
         prompts=prompts,

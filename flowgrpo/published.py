@@ -12,13 +12,11 @@ import torch
 import transformers
 from torch import nn
 
-from flowgrpo.policies.flux import FluxPolicy
-from flowgrpo.policies.sd3 import SD3Policy
+from flowgrpo.policies import FAMILIES
 from flowgrpo.policies.source import INDEX
-from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
 
 FOLDER = Path(__file__).parent / "policies" / "published"
-DRIVERS = {"sd15": SD15Policy, "sdxl": SDXLPolicy, "sd3": SD3Policy, "flux": FluxPolicy}
+DRIVERS = {driver.family: driver for driver in FAMILIES.values()}
 FLUX_TOKENS = 512
 """T5's words that diffusers pads a prompt of FLUX.1 to."""
 
@@ -86,13 +84,6 @@ def architecture(source: str | Path) -> Architecture:
     )
 
 
-FAMILY_OF = {
-    "StableDiffusionPipeline": "sd15", "StableDiffusionXLPipeline": "sdxl",
-    "StableDiffusion3Pipeline": "sd3", "FluxPipeline": "flux",
-}  # fmt: skip
-"""Pipeline class to family."""
-
-
 def _of_folder(folder: Path) -> Architecture:
     def read(part: str) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / part / "config.json").read_text(encoding="utf-8"))
@@ -100,9 +91,9 @@ def _of_folder(folder: Path) -> Architecture:
 
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     pipeline = index["_class_name"]
-    if pipeline not in FAMILY_OF:
-        raise LookupError(f"{folder} is a {pipeline}; FlowGRPO can drive {', '.join(FAMILY_OF)}")
-    family = FAMILY_OF[pipeline]
+    if pipeline not in FAMILIES:
+        raise LookupError(f"{folder} is a {pipeline}; FlowGRPO can drive {', '.join(FAMILIES)}")
+    family = FAMILIES[pipeline].family
     network = read("transformer" if family in ("sd3", "flux") else "unet")
     width = network.get("joint_attention_dim") or network["cross_attention_dim"]
     pooled = network.get("pooled_projection_dim") or read("text_encoder_2").get("projection_dim", 0) \

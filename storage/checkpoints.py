@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from sqlalchemy import select
 
@@ -30,6 +31,19 @@ def register_base(
         session.flush()
         own = Checkpoint.base_model_id == base.id, Checkpoint.run_id.is_(None), Checkpoint.parent_id.is_(None)
         return session.scalars(select(Checkpoint).where(*own)).one()
+
+
+def other_base(db: Database, name: str, source: str) -> str | None:
+    """The source of a base of this name that is another one and still there; None where the name is free.
+
+    What was tuned on a base stays with it. A folder or file that is gone may have moved; a hub model at
+    another commit is another base.
+    """
+    with db.read() as session:
+        known = session.scalar(select(BaseModel.source).where(BaseModel.name == name))
+    if known is None or known == source:
+        return None
+    return known if "@" in known or Path(known).exists() else None
 
 
 def list_checkpoints(db: Database) -> list[Checkpoint]:

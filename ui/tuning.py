@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
@@ -203,7 +203,7 @@ def run_html(services: Services, run_id: str | None) -> str:
         pictures=question.rows(db) if question else [],
         reason="" if question else ending(run, beat, saved),
         recovery=next((event.detail for event in reversed(told) if event.kind == "recovery"), ""),
-        warnings=[event.detail for event in told if event.kind in _WARNINGS][-3:],
+        warnings=_newest(event.detail for event in told if event.kind in _WARNINGS),
         log=log_tail(services, run.id) if run.state in _BROKEN else "",
         curves=curves_of(
             metrics,
@@ -215,6 +215,11 @@ def run_html(services: Services, run_id: str | None) -> str:
         parent=parent.name,
         setup=_setup(run.config),
     )
+
+
+def _newest(sentences: Iterable[str]) -> list[str]:
+    """The last three, each once: an alarm that comes and goes says the same every time."""
+    return list(dict.fromkeys(reversed(list(sentences))))[:3][::-1]
 
 
 def _told(history: Sequence[RunEvent], question: Question | None) -> list[RunEvent]:
@@ -289,6 +294,7 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
         ("trained steps", _trained(rollout)),
         ("learning rate", f"{read.update.learning_rate:g}{_decay(read.update.decay)}"),
         ("KL weight", f"{read.update.kl_weight:g}{_guided(read.update.reference_guidance)}"),
+        *([("sample it", "without guidance, which it learns")] if read.update.reference_guidance else []),
         ("learns", f"LoRA of rank {read.lora.rank}" if read.lora else "all weights"),
         ("seed", str(read.seed)),
     ]

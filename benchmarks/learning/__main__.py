@@ -84,10 +84,11 @@ def _report(folder: Path, titles: dict[str, str]) -> None:
     lines = table.rows(races, titles)
     table.show(lines)
     (folder / "table.md").write_text(table.markdown(lines))
-    for name in (name for name in titles if name.startswith("ours")):
-        told = claims.markdown(claims.check(races, name))
-        (folder / f"claims-{name}.md").write_text(told)
-        Console(width=160).print(f"[bold]{titles[name]}[/]\n{told}")
+    for name in titles:
+        if name.startswith("ours") and name in races:
+            told = claims.markdown(claims.check(races, name))
+            (folder / f"claims-{name}.md").write_text(told)
+            Console(width=160).print(f"[bold]{titles[name]}[/]\n{told}")
     table.plot(races, titles, folder / "curves.png")
 
 

@@ -26,12 +26,13 @@ class Claim:
 
 def check(races: Mapping[str, Sequence[Race]], ours: str = "ours") -> list[Claim]:
     """Every claim, for one of our methods."""
-    names = ("base", "sft", "ddpo", "published", ours)
+    names = ("base", "sft", "ddpo", "published", "guided_kl", ours)
     found: dict[str, Sequence[Race]] = {name: races.get(name, []) for name in names}
     if not found[ours]:
         return []
     return [
         *(_apart(found, ours, other, metric) for other in ("ddpo", "sft") for metric in ("judge", "kid")),
+        _apart(found, ours, "guided_kl", "judge"),
         _falls(found, ours),
         _sooner(found, ours),
         *(_reaches(found, ours, metric) for metric in ("judge", "kid")),

@@ -21,16 +21,15 @@ from flowgrpo.given import all_count, given_rollout
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rewards.stack import RewardStack, load_stack
-from flowgrpo.rollout import Rollout, rollout_settings, sample_group
+from flowgrpo.rollout import Rollout
 from flowgrpo.running import Buffers, RunningStatistics
-from flowgrpo.runs.prompts import prompts_of_rollout
-from flowgrpo.runs.scoring import DIVERSITY, score
+from flowgrpo.runs.experience import CALIBRATION_GROUPS
+from flowgrpo.runs.scoring import DIVERSITY
+from flowgrpo.runs.sources import Groups
 from flowgrpo.seeds import derive_seed, group_seeds
 from flowgrpo.starter.dataset import Portraits
 from flowgrpo.starter.portraits import caption
 from flowgrpo.update import update
-
-CALIBRATION_GROUPS = 6
 
 
 @dataclass
@@ -76,9 +75,9 @@ class Racer:
         self.buffers: Buffers = {}
         self._is_counting = False
         self.policy.network.register_forward_pre_hook(self._count, with_kwargs=True)
-        with self.policy.reference():
-            groups = [self._group(0, index) for index in range(CALIBRATION_GROUPS)]
-        self.stds = calibrate(score(self.stack, groups).rewards)
+        self.source = Groups(self.config, self.learner, self.stack)
+        groups = self._sampled(0, CALIBRATION_GROUPS, on_base=True)
+        self.stds = calibrate(self.source.score(groups, len(groups)).rewards)
 
     def save(self, folder: Path, result: Result) -> None:
         """Keeps where the race stands, for a later process to go on from."""
@@ -98,15 +97,9 @@ class Racer:
         if self._is_counting:
             self.cost.evaluations += len(args[0]) * (3 if torch.is_grad_enabled() else 1)
 
-    def _group(self, number: int, index: int) -> Rollout:
-        config, rollout = self.config, self.config.rollout
-        many = CALIBRATION_GROUPS if number == 0 else rollout.groups_per_update
-        prompt = prompts_of_rollout(config.prompts, config.seed, max(number - 1, 0), many)[index]
-        seeds = group_seeds(config.seed, number, index, rollout.group_size)
-        size = config.update.micro_batch_size
-        keeps = config.update.reference_guidance is not None
-        settings = rollout_settings(rollout, size, config.seed, number, index, keeps_negative=keeps)
-        return sample_group(self.policy, prompt, seeds=seeds, **settings)
+    def _sampled(self, number: int, num_groups: int, *, on_base: bool = False) -> list[Rollout]:
+        size = self.config.update.micro_batch_size
+        return self.source.rollouts(number, num_groups, size, _quiet, on_base=on_base)
 
     def one_update(self) -> None:
         """Samples, scores and learns once, and counts what that cost."""
@@ -133,12 +126,11 @@ class Racer:
         return [given_rollout(self.policy, images, captions, keys, dropped=dropped)], all_count(len(keys))
 
     def _groups(self, number: int) -> tuple[list[Rollout], Advantages]:
-        with self.learner.behaviour():
-            rollouts = [self._group(number, i) for i in range(self.config.rollout.groups_per_update)]
+        rollouts = self._sampled(number, self.config.rollout.groups_per_update)
         return rollouts, self._advantages(rollouts)
 
     def _advantages(self, rollouts: list[Rollout]) -> Advantages:
-        columns = score(self.stack, rollouts).rewards
+        columns = self.source.score(rollouts, len(rollouts)).rewards
         advantages = combine(
             columns,
             self.config.reward_weights,
@@ -157,6 +149,10 @@ class Racer:
             return None
         prompts = [rollout.prompts[0] for rollout in rollouts]
         return RunningStatistics(prompts, self.buffers, settings.buffer_size, settings.min_count)
+
+
+def _quiet(phase: str) -> None:
+    del phase
 
 
 def race(

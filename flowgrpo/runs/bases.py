@@ -38,7 +38,12 @@ def add_base(
     _check_prediction(found, prediction)
     pinned = _pinned(found)
     shown = name or _name_of(found)
-    _check_free(db, shown, pinned)
+    other = checkpoints.other_base(db, shown, pinned)
+    if other:
+        raise ValueError(
+            f"a base named {shown} is known already, from {other}: give this one another name, so that the "
+            "checkpoints of the two are not mixed up"
+        )
     options = {"prediction": prediction, "config": config and _absolute(config)}
     return checkpoints.register_base(
         db,
@@ -75,17 +80,3 @@ def _absolute(where: str) -> str:
 def _name_of(found: source.Source) -> str:
     last = found.where.rstrip("/").rpartition("/")[2]
     return last.removesuffix(".safetensors")
-
-
-def _check_free(db: Database, name: str, pinned: str) -> None:
-    """What was tuned on a base stays with it; a hub model at another commit is another base."""
-    bases = [checkpoints.base_of(db, one) for one in checkpoints.list_checkpoints(db) if one.path is None]
-    other = next((base.source for base in bases if base.name == name and base.source != pinned), None)
-    if other is None:
-        return
-    is_gone = not Path(other).exists() and "@" not in other
-    if not is_gone:
-        raise ValueError(
-            f"a base named {name} is known already, from {other}: give this one another name, so that the "
-            "checkpoints of the two are not mixed up"
-        )

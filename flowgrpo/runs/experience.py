@@ -105,7 +105,8 @@ class Gatherer:
     def _given(self, source: Pictures, number: int) -> Experience:
         started = time.perf_counter()
         self.lead.sample(number, 1, self.micro_batch, on_base=False)
-        rollouts = source.rollouts(number, 1, self.micro_batch, self._tick)
+        with self.lead.together():
+            rollouts = source.rollouts(number, 1, self.micro_batch, self._tick)
         return Experience(rollouts, None, None, {"seconds/rollout": time.perf_counter() - started})
 
     def _sampled(self, source: Groups, number: int) -> Experience:
@@ -133,10 +134,11 @@ class Gatherer:
         started = time.perf_counter()
         self.lead.sample(number, num_groups, self.micro_batch, on_base=on_base)
         tick = partial(self._tick, phase)
-        rollouts = source.rollouts(number, num_groups, self.micro_batch, tick, on_base=on_base)
-        sampled = time.perf_counter()
-        self.beats.say("scoring", now=True)
-        columns = source.score(rollouts, num_groups)
+        with self.lead.together():
+            rollouts = source.rollouts(number, num_groups, self.micro_batch, tick, on_base=on_base)
+            sampled = time.perf_counter()
+            self.beats.say("scoring", now=True)
+            columns = source.score(rollouts, num_groups)
         times = {"seconds/rollout": sampled - started, "seconds/reward": time.perf_counter() - sampled}
         return rollouts, columns, times
 

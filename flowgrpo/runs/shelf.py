@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from flowgrpo.checkpoint import DamagedCheckpointError, verify
 from flowgrpo.policies import Policy, load_policy
 from storage import checkpoints
 from storage.engine import Database
-from storage.models import Checkpoint
+from storage.models import BaseModel, Checkpoint
 
 MAX_BASES = 2
 """Networks kept in memory; adapters cost little, so they are merged when they are needed."""
@@ -28,7 +29,7 @@ class PolicyShelf:
 
     def is_loaded(self, checkpoint: Checkpoint) -> bool:
         """Whether `get` will answer at once."""
-        return checkpoints.base_of(self.db, checkpoint).source in self._bases
+        return _key(checkpoints.base_of(self.db, checkpoint)) in self._bases
 
     def get(self, checkpoint: Checkpoint) -> Policy:
         """The policy of a checkpoint, ready to sample.
@@ -38,25 +39,30 @@ class PolicyShelf:
             ValueError: the base is of a family that we cannot drive, or the checkpoint's files are damaged.
         """
         base = checkpoints.base_of(self.db, checkpoint)
-        source = base.source
-        if source not in self._bases:
-            self._bases[source] = load_policy(source, device=self.device, **(base.options or {}))
+        key = _key(base)
+        if key not in self._bases:
+            self._bases[key] = load_policy(base.source, device=self.device, **(base.options or {}))
             while len(self._bases) > MAX_BASES:
                 oldest, _ = self._bases.popitem(last=False)
                 self._merged.pop(oldest, None)
-        self._bases.move_to_end(source)
-        policy = self._bases[source]
-        if self._merged.get(source, "") != (checkpoint.path or ""):
-            self._change_adapter(policy, source, checkpoint)
+        self._bases.move_to_end(key)
+        policy = self._bases[key]
+        if self._merged.get(key, "") != (checkpoint.path or ""):
+            self._change_adapter(policy, key, checkpoint)
         return policy
 
-    def _change_adapter(self, policy: Policy, source: str, checkpoint: Checkpoint) -> None:
-        self._merged[source] = ""
+    def _change_adapter(self, policy: Policy, key: str, checkpoint: Checkpoint) -> None:
+        self._merged[key] = ""
         policy.unload_adapter()
         if checkpoint.path is None:
             return
         policy.load_adapter(checked_folder(self.db, checkpoint))
-        self._merged[source] = checkpoint.path
+        self._merged[key] = checkpoint.path
+
+
+def _key(base: BaseModel) -> str:
+    """A file that is read in two ways is two networks."""
+    return json.dumps([base.source, base.options or {}], sort_keys=True)
 
 
 def checked_folder(db: Database, checkpoint: Checkpoint) -> Path:

@@ -8,7 +8,8 @@ they need (settings, base, weights) comes from it too, so that they open no data
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ class Lead:
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.world = learner, learner.world
+        self._is_torn = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Around work that all do: where it breaks here, the others are in the midst of it and hear nothing
+        any more; their launcher ends them when this process goes.
+        """
+        self._is_torn = True
+        yield
+        self._is_torn = False
 
     @property
     def is_alone(self) -> bool:
@@ -134,7 +145,7 @@ class Lead:
         self._say(None)
 
     def _say(self, order: object) -> None:
-        if not self.is_alone:
+        if not self.is_alone and not self._is_torn:
             self.world.share(order)
 
 

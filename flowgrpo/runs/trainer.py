@@ -230,13 +230,14 @@ class Trainer:
         may_stop = self.lead.is_alone
         self.lead.learn(gathered.advantages)
         self.recovery.prepare_step()
-        for step in update(self.learner, gathered.rollouts, own):
-            if isinstance(step, Progress):
-                self.beats.tick(f"updating: {step.done} of {step.total}", may_stop=may_stop)
-            else:
-                may_stop = False
-                self._count(step, gathered.metrics)
-                self.recovery.prepare_step()
+        with self.lead.together():
+            for step in update(self.learner, gathered.rollouts, own):
+                if isinstance(step, Progress):
+                    self.beats.tick(f"updating: {step.done} of {step.total}", may_stop=may_stop)
+                else:
+                    may_stop = False
+                    self._count(step, gathered.metrics)
+                    self.recovery.prepare_step()
 
     def _count(self, step: UpdateMetrics, metrics: dict[str, float]) -> None:
         """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""

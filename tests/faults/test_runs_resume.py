@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.models import Checkpoint, Run
 from tests.runs.helpers import adapter_hashes, begin, fail_and_begin_again, new_run, trainer_process
-from tests.tiny import tiny_sdxl
 
 KILLS = {
     "between two updates": {"FLOWGRPO_FAILPOINT": "train.updated:3=kill"},
@@ -24,23 +22,6 @@ KILLS = {
     "between files and rename": {"FAILPOINT": "ckpt.before_rename:kill"},
     "between files and row": {"FLOWGRPO_FAILPOINT": "checkpoint.row:1=kill"},
 }
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "home")
-    yield database
-    database.close()
-
-
-@pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_sdxl(tmp_path_factory.mktemp("base") / "pipeline")
-
-
-@pytest.fixture
-def tiny(db: Database, pipeline: Path) -> Checkpoint:
-    return checkpoints.register_base(db, name="tiny", source=str(pipeline), family="sdxl")
 
 
 @pytest.fixture(scope="module")

@@ -111,9 +111,9 @@ def trainer_process(db: Database, run: Run, **environment: str) -> int:
     return _exit_code(_forked(db, run, environment))
 
 
-def trainer_process_killed_after(db: Database, run: Run, seconds: float) -> int:
+def trainer_process_killed_after(db: Database, run: Run, seconds: float, **environment: str) -> int:
     """One attempt that is killed some seconds after its start, whatever it does then."""
-    trainer = _forked(db, run, {})
+    trainer = _forked(db, run, environment)
     trainer.join(seconds)
     trainer.kill()
     return _exit_code(trainer)

@@ -41,6 +41,16 @@ def test_a_single_file_keeps_what_it_predicts_and_how_it_is_built(
     assert [one.update for one in checkpoints.checkpoints_of_run(db, run.id)] == [1]
 
 
+def test_one_file_read_in_two_ways_is_two_bases(db: Database, sd15: Path, tmp_path: Path) -> None:
+    file = str(one_file(sd15, tmp_path / "painter.safetensors"))
+    shelf = PolicyShelf(db, torch.device("cpu"))
+    predictions = [
+        shelf.get(add_base(db, file, name=name, prediction=name, config=str(sd15))).prediction
+        for name in ("epsilon", "v_prediction")
+    ]
+    assert predictions == ["epsilon", "v_prediction"]
+
+
 def test_a_single_file_that_does_not_say_what_it_predicts_is_asked(
     db: Database, sd15: Path, tmp_path: Path
 ) -> None:

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 
 from flowgrpo.runs import exits, layout
 from flowgrpo.runs.local import dispatching
-from flowgrpo.runs.team import precision
+from flowgrpo.runs.team import Lead, precision
 from flowgrpo.world import World
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run
 from tests.runs.helpers import ROOT, begin, new_run, train, wait_for
 from tests.runs.test_stage1 import pictures, settings
-from tests.runs.test_trainer import said
+from tests.runs.test_trainer import said, trainer_of
 
 __all__ = ["pictures"]
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "flowgrpo.runs.train")
@@ -129,6 +129,21 @@ def test_a_launched_run_that_is_stopped_is_stopped_and_not_failed(
 def _update(db: Database, run: Run) -> int:
     beat = runs.beat_of(db, run.id)
     return (beat.update or 0) if beat else 0
+
+
+def test_after_shared_work_broke_the_main_process_leaves_without_a_word(
+    db: Database, tiny: Checkpoint
+) -> None:
+    """The others wait in the midst of that work: whatever is sent would never be heard."""
+    lead = Lead(trainer_of(db, begin(db, new_run(db, tiny))).learner)
+    lead.world = World(0, 2)
+    with pytest.raises(MemoryError), lead.together():
+        raise MemoryError
+    lead.end()
+    lead = Lead(lead.learner)
+    lead.world = World(0, 2)
+    with pytest.raises(ValueError, match="process group"):
+        lead.end()
 
 
 def test_a_base_is_in_single_precision_on_a_cpu_unless_asked_otherwise() -> None:

@@ -122,6 +122,18 @@ def test_the_page_says_that_a_run_went_back(services: Services, db: Database, ba
     assert line in tuning.run_html(services, run.id)
 
 
+def test_an_alarm_that_comes_and_goes_is_shown_once(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    for line in ("It differs less.", "It is slow.", "It differs less.", "It differs less."):
+        runs.record_event(db, run.id, 1, "alarm", line)
+    html = tuning.run_html(services, run.id)
+    assert html.count("It differs less.") == html.count("It is slow.") == 1
+    assert html.index("It is slow.") < html.index("It differs less.")
+
+
 def test_the_api_tells_the_question(services: Services, asked: Run) -> None:
     question = api.run_dict(services, asked)["question"]
     assert (question["sentence"], question["update"], question["back_to"]) == (ALIKE, 7, 5)

@@ -256,11 +256,14 @@ def test_a_curve_is_called_held_out_only_where_prompts_were(
     assert words in html and html.count("dashed: ") == 1
 
 
-def test_the_estimate_counts_the_backward_passes(
+def test_the_estimate_counts_the_backward_passes_and_the_reference(
     services: Services, base: Checkpoint, make_group: MakeGroup
 ) -> None:
     config, _ = tuning.check(
         services, base.id, form(num_steps=8, guidance_scale=1, group_size=4, groups_per_update=2)
     )
-    assert preflight.update_evaluations(config) == 8 * (8 + 3 * 3)
+    assert config.update.kl_weight > 0
+    assert preflight.update_evaluations(config) == 8 * (8 + 3 * 3 + 3)
+    no_reference = config.model_copy(update={"update": config.update.model_copy(update={"kl_weight": 0.0})})
+    assert preflight.update_evaluations(no_reference) == 8 * (8 + 3 * 3)
     assert groups.queued_count(services.db) == 0
