@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -96,16 +95,16 @@ def serve(
     """Starts the studio in the browser, with the engine that generates and trains behind it."""
     import uvicorn
 
-    from ui.security import check_host
+    from ui.security import check_host, check_port
     from ui.server import create_app
 
     address = host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     number = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
     try:
         check_host(address)
+        check_port(address, number)
     except ValueError as error:
         raise _fail(str(error)) from error
-    _check_port(address, number)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     db = _open(home, base)
     app = create_app(db, host=address)
@@ -117,18 +116,6 @@ def serve(
     finally:
         dispatcher.stop()
         db.close()
-
-
-def _check_port(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise _fail(
-                f"Port {port} is taken: end the other program, or set GRADIO_SERVER_PORT to another one."
-            ) from error
 
 
 @cli.command()
@@ -146,12 +133,26 @@ def run(
     checkpoint: Annotated[str, typer.Option(help="Name of the checkpoint to start from.")] = "starter",
     name: str = "from the command line",
     home: Home = _HOME,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and start nothing.")] = False,
+    device: Annotated[str, typer.Option(help="Of the dry run: auto, cpu or cuda.")] = "auto",
+    rate: Annotated[float, typer.Option(help="Of the dry run: money per hour.", min=0)] = 0,
+    teraflops: Annotated[
+        float, typer.Option(help="Of the dry run: what a GPU that is not here sustains.", min=0)
+    ] = 0,
+    probe: Annotated[bool, typer.Option(help="Of the dry run: measure one micro-batch.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="The dry run for programs.")] = False,
 ) -> None:
     """Starts a FlowGRPO run without a browser, and waits until it has ended or paused."""
     from flowgrpo.runs.commands import run_to_its_end
+    from flowgrpo.runs.plan import Wishes, told
 
     db = _open(home)
     try:
+        if dry_run:
+            wishes = Wishes(device, teraflops, rate, probe)
+            words, fits = told(db, config, checkpoint, wishes, as_json=as_json)
+            typer.echo(words)
+            raise typer.Exit(0 if fits else 1)
         state = run_to_its_end(db, config, checkpoint, name, typer.echo)
     except (LookupError, ValueError, OSError) as error:
         raise _fail(str(error)) from error

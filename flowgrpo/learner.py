@@ -26,6 +26,9 @@ FIRST_LOSS_SCALE = 2.0**16
 CALM_STEPS = 100
 """Finite steps in a row after which the loss scale doubles."""
 
+COPIES = {"nft": "old", "awm": "average", "dpo": "reference"}
+"""Algorithms that keep one more copy of what learns, and what that copy is."""
+
 
 class Learner:
     """The trainable weights of a policy under one algorithm.
@@ -58,7 +61,7 @@ class Learner:
             )
         self.optimizer = _optimizer(list(self.parameters.values()), config)
         self.ema = self._clone()
-        kept = {"nft": "old", "awm": "average", "dpo": "reference"}.get(self.algorithm.name)
+        kept = COPIES.get(self.algorithm.name)
         self.copies = {kept: self._clone()} if kept else {}
         self.update = 0
         self.rollouts = 0

@@ -10,10 +10,12 @@ from typing import Any
 import diffusers
 import torch
 import transformers
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 
 from flowgrpo.policies import FAMILIES
-from flowgrpo.policies.source import INDEX
+from flowgrpo.policies.source import INDEX, find
 
 FOLDER = Path(__file__).parent / "policies" / "published"
 DRIVERS = {driver.family: driver for driver in FAMILIES.values()}
@@ -82,6 +84,36 @@ def architecture(source: str | Path) -> Architecture:
         f"there is no folder {source} and no published base of that name: name a diffusers folder, or one "
         f"of {', '.join(known())}"
     )
+
+
+def architecture_of(source: str, config: str | None = None) -> Architecture:
+    """Of a base wherever it is, of which only the configuration is read (and fetched from the hub).
+
+    Args:
+        source: a published base's name, a diffusers folder, a hub id or a .safetensors file.
+        config: folder or hub id built like the file, where a person has said so.
+
+    Raises LookupError or ValueError where there is none, or the file does not tell how it is built.
+    """
+    if source in known() or (Path(source) / INDEX).is_file():
+        return architecture(source)
+    found = find(source)
+    told = (config or found.config) if found.is_file else f"{found.where}@{found.revision}"
+    if told is None:
+        raise LookupError(
+            f"{source} does not tell how it is built: add it with --config and a folder or hub id "
+            "that is alike"
+        )
+    return architecture(told if Path(told).is_dir() else _configuration(told))
+
+
+def _configuration(hub_id: str) -> Path:
+    """Every configuration of a hub model, without its weights."""
+    name, _, revision = hub_id.partition("@")
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=["*.json"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise LookupError(f"{hub_id} is no model whose configuration the hub gave: {error}") from error
 
 
 def _of_folder(folder: Path) -> Architecture:

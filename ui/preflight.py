@@ -9,14 +9,13 @@ from typing import Literal
 
 from flowgrpo.config import RunConfig
 from flowgrpo.starter.vocabulary import parse_prompt, unknown_words
+from flowgrpo.work import work_of
 from ui.components import span
 
 Level = Literal["ok", "warn", "bad"]
 MIN_FREE = 500_000_000
 """Bytes that a run needs for its log, images and checkpoints."""
 LOW_FREE = 2_000_000_000
-BACKWARD = 3.0
-"""Network evaluations that one trained step costs: a forward with gradients and its backward."""
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,6 @@ class Facts:
     seconds_per_evaluation: float | None
     ahead: Sequence[str]
     checkpoint_is_there: bool
-
-
-def update_evaluations(config: RunConfig) -> float:
-    """Network evaluations of one update, trained steps counted with their backward."""
-    rollout = config.rollout
-    passes = 2 if rollout.guidance_scale > 1 else 1
-    reference = 0 if config.update.kl_weight == 0 else 2 if config.update.reference_guidance else passes
-    each = passes * (rollout.num_steps + BACKWARD * rollout.window_size) + reference * rollout.window_size
-    return rollout.group_size * rollout.groups_per_update * each
 
 
 def checks(config: RunConfig, facts: Facts) -> list[Check]:
@@ -142,7 +132,7 @@ def _disk(facts: Facts) -> Check:
 def _time(config: RunConfig, facts: Facts) -> Check:
     if facts.seconds_per_evaluation is None:
         return Check("ok", "How long it takes is known after the first update.")
-    seconds = facts.seconds_per_evaluation * update_evaluations(config) * config.num_updates
+    seconds = facts.seconds_per_evaluation * work_of(config).evaluations
     return Check("ok", f"About {span(seconds)}: {_many(config.num_updates, 'update')}.")
 
 

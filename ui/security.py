@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -36,6 +37,24 @@ def check_host(host: str) -> str:
             "Use 127.0.0.1 (unset GRADIO_SERVER_NAME), and an SSH tunnel from elsewhere."
         )
     return host
+
+
+def check_port(host: str, port: int) -> int:
+    """Returns the port to bind.
+
+    Raises:
+        ValueError: another program listens there.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ValueError(
+                f"Port {port} is taken: end the other program, or set GRADIO_SERVER_PORT to another one."
+            ) from error
+    return port
 
 
 def _is_loopback(host: str) -> bool:

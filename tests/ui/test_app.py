@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 import app
+from storage import runs
 
 front = CliRunner()
 
@@ -76,6 +77,20 @@ def test_a_run_from_an_unknown_checkpoint_names_those_that_there_are(tmp_path: P
     )
     assert done.exit_code == 2
     assert "no checkpoint named x; there are starter" in done.output
+
+
+def test_a_dry_run_says_what_a_run_takes_and_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"prompts": ["a"], "reward_weights": {"clip": 1}}))
+    given = ["run", str(tmp_path / "run.json"), "--dry-run", "--no-probe", "--home", str(tmp_path / "home")]
+    done = front.invoke(app.cli, [*given, "--teraflops", "0.1", "--rate", "2"])
+    assert done.exit_code == 0
+    assert "Nothing was started" in done.output
+    assert "at 2 an hour" in done.output
+    said = json.loads(front.invoke(app.cli, [*given, "--json"]).stdout)
+    assert said["memory"]["peak_bytes"] > 0
+    db = app._open(tmp_path / "home")
+    assert runs.list_runs(db) == []
+    db.close()
 
 
 def test_a_base_is_added_by_a_command_and_what_is_none_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from storage.engine import Database
 from storage.models import Checkpoint, Run, RunState
 from tests.ui.conftest import MakeGroup
 from ui import preflight, tuning
+from ui.components import span
 from ui.components.curves import curves_of
 from ui.defaults import starter_prompts
 from ui.forms import Refused, RunForm
@@ -257,13 +258,14 @@ def test_a_curve_is_called_held_out_only_where_prompts_were(
 
 
 def test_the_estimate_counts_the_backward_passes_and_the_reference(
-    services: Services, base: Checkpoint, make_group: MakeGroup
+    services: Services, base: Checkpoint
 ) -> None:
     config, _ = tuning.check(
         services, base.id, form(num_steps=8, guidance_scale=1, group_size=4, groups_per_update=2)
     )
     assert config.update.kl_weight > 0
-    assert preflight.update_evaluations(config) == 8 * (8 + 3 * 3 + 3)
-    no_reference = config.model_copy(update={"update": config.update.model_copy(update={"kl_weight": 0.0})})
-    assert preflight.update_evaluations(no_reference) == 8 * (8 + 3 * 3)
+    evaluations = config.num_updates * 8 * (8 + 3 * 3 + 3)
+    facts = preflight.Facts("starter", True, 10**12, 0.5, [], True)
+    said = [check.text for check in preflight.checks(config, facts)]
+    assert f"About {span(evaluations * 0.5)}: 2 updates." in said
     assert groups.queued_count(services.db) == 0
