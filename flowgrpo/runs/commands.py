@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
+from typing import get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from flowgrpo.config import RunConfig
 from flowgrpo.runs.local import dispatching, follow_run
@@ -23,10 +26,29 @@ def read_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        told = "; ".join(
-            f"{'.'.join(map(str, one['loc'])) or 'the run'}: {one['msg']}" for one in error.errors()[:3]
-        )
+        told = "; ".join(map(_sentence, error.errors()[:3]))
         raise ValueError(f"{path} is not a run: {told}") from error
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Where a setting is wrong, what was expected, and what stands there."""
+    *section, name = [str(part) for part in error["loc"]] or ["the run"]
+    where = ".".join([*section, name])
+    if error["type"] == "extra_forbidden":
+        near = get_close_matches(name, _names(RunConfig), n=1)
+        return f"there is no setting {where}" + (f", did you mean {near[0]}?" if near else "")
+    given = f", got {error['input']!r}" if isinstance(error["input"], int | float | str) else ""
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}{given}"
+
+
+def _names(model: type[BaseModel]) -> set[str]:
+    """Of all settings, those of sections included."""
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names |= _names(part)
+    return names
 
 
 def named_checkpoint(db: Database, name: str) -> Checkpoint:

@@ -63,11 +63,30 @@ def test_another_folder_of_a_bases_name_is_refused_and_a_moved_one_is_not(tmp_pa
     app._open(tmp_path / "home", second).close()
 
 
-def test_a_run_file_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text('{"prompts": []}')
-    done = front.invoke(app.cli, ["run", str(tmp_path / "run.json")])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"prompts": []}, "prompts: Tuple should have at least 1 item"),
+        ({"num_update": 3}, "there is no setting num_update, did you mean num_updates?"),
+        ({"rollout": {"grup_size": 4}}, "there is no setting rollout.grup_size, did you mean group_size?"),
+        (
+            {"rollout": {"group_size": 1}},
+            "rollout.group_size: Input should be greater than or equal to 2, got 1",
+        ),
+        ({"lora": {"rank": 0}}, "lora.rank: Input should be greater than or equal to 1, got 0"),
+        ({"update": {"learning_rate": "fast"}}, "update.learning_rate: Input should be a valid number"),
+        ({"reward_weights": {"clip": 0.0}}, "all reward weights are zero"),
+    ],
+)
+def test_a_run_file_that_is_none_is_refused_by_the_settings_name(
+    tmp_path: Path, changes: dict[str, object], sentence: str
+) -> None:
+    document = {"prompts": ["a"], "reward_weights": {"clip": 1.0}} | changes
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    done = front.invoke(app.cli, ["run", str(tmp_path / "run.json"), "--home", str(tmp_path / "home")])
     assert done.exit_code == 2
     assert "is not a run" in done.output
+    assert sentence in done.output
 
 
 def test_a_run_from_an_unknown_checkpoint_names_those_that_there_are(tmp_path: Path) -> None:
