@@ -3,6 +3,7 @@ once."""
 
 from __future__ import annotations
 
+import gradio as gr
 import pytest
 
 from flowgrpo.config import SamplingConfig
@@ -163,6 +164,24 @@ def test_compare_opened_from_a_group_finds_exactly_that_group(
     assert cell.view is not None and cell.view.group.id == made.group.id
     html = comparing.grid_html(services, wanted, None)
     assert "--columns:8;--rows:2" in html and html.count("<img") == 14
+
+
+def test_compare_opened_at_checkpoints_draws_them_as_their_run_does(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    rollout = {"num_steps": 6, "guidance_scale": 1.5, "width": 96, "height": 80}
+    config = {"num_updates": 1, "rollout": rollout}
+    run = runs.create_run(db, name="r", owner_id="local", parent_checkpoint_id=base.id, config=config)
+    runs.claim_run(db, host="h", boot_id="b")
+    made = checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=1, name="run 1, update 1", path="p", sha256="0" * 64
+    )
+    _, _, _, _, steps, guidance, _, width, height = compare.opening(
+        services, {"checkpoints": f"{base.id},{made.id}"}
+    )
+    assert (steps, guidance, width, height) == (6, 1.5, 96, 80)
+    untouched = compare.opening(services, {"checkpoints": base.id})
+    assert untouched[4] == compare.opening(services, {})[4] == gr.skip()
 
 
 def test_compare_opened_from_a_group_sets_it_against_its_own_base(

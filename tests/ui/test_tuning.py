@@ -257,6 +257,23 @@ def test_a_curve_is_called_held_out_only_where_prompts_were(
     assert words in html and html.count("dashed: ") == 1
 
 
+@pytest.mark.parametrize(
+    ("preset", "told"),
+    [
+        ("smoke", ("distance from the base", "healthy: grows slowly")),
+        ("fast and faithful", ("distance from the guided base", "healthy: falls")),
+    ],
+)
+def test_a_run_that_is_held_to_the_guided_base_comes_closer_to_it(
+    services: Services, db: Database, base: Checkpoint, preset: str, told: tuple[str, str]
+) -> None:
+    run = tuning.start(services, base.id, replace(tuning.preset_form(preset), prompts="portrait, smile"))
+    running(db, run)
+    runs.record_metrics(db, run.id, 1, 1, {"policy/kl": 0.1})
+    html = tuning.run_html(services, run.id)
+    assert all(words in html for words in told)
+
+
 def test_the_estimate_counts_the_backward_passes_and_the_reference(
     services: Services, base: Checkpoint
 ) -> None:

@@ -43,6 +43,7 @@ FIXED: tuple[Plan, ...] = (
     Plan("contrast", "held_out/contrast", "{:.3f}", "healthy: like the base's", floor=0.0),
     Plan("sharpness", "held_out/sharpness", "{:.3f}", "healthy: like the base's", floor=0.0),
 )
+GUIDED = Plan("distance from the guided base", "policy/kl", "{:.2g}", "healthy: falls", floor=0.0)
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,20 @@ class Curve:
 
 
 def curves_of(
-    metrics: Sequence[Metric], weights: Mapping[str, float], *, has_held_out: bool = True
+    metrics: Sequence[Metric],
+    weights: Mapping[str, float],
+    *,
+    has_held_out: bool = True,
+    is_guided: bool = False,
 ) -> list[Curve]:
     """The cards of a run: its rewards by weight, then the fixed ones; those without a point yet are left
-    out. `has_held_out` tells whether the fixed samples are of prompts that are not trained on."""
+    out. `has_held_out` tells whether the fixed samples are of prompts that are not trained on, `is_guided`
+    whether the run is held to the guided base, which it comes closer to."""
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
-    plans = [*_reward_plans(weights, "held out" if has_held_out else "fixed samples"), *FIXED]
+    fixed = [GUIDED if is_guided and plan.name == GUIDED.name else plan for plan in FIXED]
+    plans = [*_reward_plans(weights, "held out" if has_held_out else "fixed samples"), *fixed]
     return [
         _curve(plan, points[plan.name], points.get(plan.dashed or "", ()))
         for plan in plans

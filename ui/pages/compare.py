@@ -7,7 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from storage import checkpoints
+from flowgrpo.config import RolloutConfig
+from storage import checkpoints, runs
 from storage.groups import GroupView
 from storage.models import Checkpoint
 from ui import comparing
@@ -124,15 +125,33 @@ def first_choice(services: Services, chosen: Checkpoint | None = None) -> list[s
 
 
 def opening(services: Services, query: dict[str, str]) -> tuple[Any, ...]:
-    """The form as the address asks for it: ?checkpoints=a,b or ?group=a, else the base and the newest
-    checkpoint."""
+    """The form as the address asks for it: ?checkpoints=a,b, drawn as their run draws, or ?group=a, else the
+    base and the newest checkpoint."""
     choices = services.choices()
     known = {checkpoint_id for _, checkpoint_id in choices}
     view = services.group(query.get("group"))
     if view is not None:
         return _chosen(choices, first_choice(services, view.checkpoint)), *fields_of(view)
     asked = [one for one in query.get("checkpoints", "").split(",") if one in known]
-    return _chosen(choices, asked or first_choice(services)), *[gr.skip()] * (_FIELDS - 1)
+    return _chosen(choices, asked or first_choice(services)), *_sampler_of(services, asked)
+
+
+def _sampler_of(services: Services, asked: list[str]) -> tuple[Any, ...]:
+    """Steps, guidance and size that the run of the last checkpoint learned with, after prompts, seeds and
+    count; what it learned shows there, and a policy that was held to a guided base needs no guidance."""
+    made = [checkpoints.get_checkpoint(services.db, one) for one in asked]
+    run_id = next((one.run_id for one in reversed(made) if one.run_id is not None), None)
+    if run_id is None:
+        return (gr.skip(),) * (_FIELDS - 1)
+    rollout = RolloutConfig.model_validate(runs.get_run(services.db, run_id).config.get("rollout", {}))
+    return (
+        *[gr.skip()] * 3,
+        rollout.num_steps,
+        rollout.guidance_scale,
+        gr.skip(),
+        rollout.width,
+        rollout.height,
+    )
 
 
 def _chosen(choices: list[tuple[str, str]], ids: list[str]) -> gr.Dropdown:
