@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import psutil
@@ -36,6 +37,8 @@ from storage import checkpoints
 from storage.engine import Database
 
 HOUR = 3600.0
+_INDENT = " " * 10
+_UNITS = (("quintillion", 10**18), ("quadrillion", 10**15), ("trillion", 10**12), ("billion", 10**9), ("", 1))
 
 
 @dataclass(frozen=True)
@@ -207,12 +210,12 @@ def lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.base} on {plan.device}, {plan.precision}. Nothing was started."
     yield (
         f"  work    {work.images:,} images, {work.evaluations:,} network evaluations, "
-        f"{plan.operations / 1e15:.3g} PFLOP"
+        f"{_operations(plan.operations)} operations"
     )
     free = f", {_gb(plan.free_memory)} are free" if plan.free_memory is not None else ""
     yield f"  memory  {_gb(memory.peak)} at the peak{free}"
-    yield f"          {_listed(memory.resident)} stay"
-    yield f"          {_listed(memory.phases)} besides, each in its phase"
+    yield from _wrapped(f"{_listed(memory.resident)} stay")
+    yield from _wrapped(f"{_listed(memory.phases)} besides, each in its phase")
     disk = plan.disk
     yield (
         f"  disk    {_gb(disk.total)}: {disk.num_checkpoints} checkpoints of {_gb(disk.checkpoint)}, "
@@ -226,7 +229,7 @@ def lines(plan: Plan) -> Iterator[str]:
 
 def _time(plan: Plan) -> str:
     if plan.seconds is None:
-        return "not known: the base or the device is not here. --teraflops says how fast it computes"
+        return "not known, for nothing was measured; --teraflops says how fast the device computes"
     if plan.duration is None or plan.measured is None:
         return f"{_span(plan.seconds)} at the speed that you named, network alone"
     each = ", ".join(f"{name} {seconds:.1f}" for name, seconds in plan.duration.update.items() if seconds)
@@ -246,8 +249,18 @@ def _advice(plan: Plan) -> Iterator[str]:
         yield "It does not fit onto the disk: raise checkpoint_every, or set FLOWGRPO_HOME to another disk."
 
 
+def _wrapped(words: str) -> Iterator[str]:
+    yield from wrap(words, 100, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
+
+
 def _listed(parts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {_gb(size)}" for name, size in parts.items() if size)
+
+
+def _operations(number: int) -> str:
+    """Floating-point operations as a person reads them."""
+    name, unit = next((name, unit) for name, unit in _UNITS if number >= unit or unit == 1)
+    return f"{number / unit:,.3g} {name}".rstrip()
 
 
 def _gb(size: int) -> str:
