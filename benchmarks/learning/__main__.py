@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
     given = parser.parse_args()
     if given.quick:
-        given.seeds, given.updates, given.every = 1, min(given.updates, 6), 3
+        given.seeds, given.updates, given.every = 1, min(given.updates, 4), 2
     return given
 
 

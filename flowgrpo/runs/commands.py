@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from flowgrpo.config import RunConfig
 from flowgrpo.runs.local import dispatching, follow_run
@@ -26,11 +25,11 @@ def read_config(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
     except ValidationError as error:
-        told = "; ".join(map(_sentence, error.errors()[:3]))
+        told = "; ".join(_sentence(dict(one)) for one in error.errors()[:3])
         raise ValueError(f"{path} is not a run: {told}") from error
 
 
-def _sentence(error: ErrorDetails) -> str:
+def _sentence(error: Mapping[str, Any]) -> str:
     """Where a setting is wrong, what was expected, and what stands there."""
     *section, name = [str(part) for part in error["loc"]] or ["the run"]
     where = ".".join([*section, name])
