@@ -144,11 +144,12 @@ def run(
 ) -> None:
     """Starts a FlowGRPO run without a browser, and waits until it has ended or paused."""
     from flowgrpo.runs.commands import run_to_its_end
-    from flowgrpo.runs.plan import Wishes, told
 
     db = _open(home)
     try:
         if dry_run:
+            from flowgrpo.runs.plan import Wishes, told
+
             wishes = Wishes(device, teraflops, rate, probe)
             words, fits = told(db, config, checkpoint, wishes, as_json=as_json)
             typer.echo(words)

@@ -221,7 +221,7 @@ def _slow(history: History) -> Iterator[Alarm]:
         seconds = column(history, name)
         if len(seconds) > BASELINE_UPDATES and seconds[-1] > SLOW_UPDATE * median(seconds[:-1]):
             times = seconds[-1] / median(seconds[:-1])
-            sentence = f"{phase} took {times:.0f} times as long as usual: is the machine busy?"
+            sentence = f"{phase} took {times:.0f} times as long as usual; other programs may hold the machine"
             yield Alarm("slow", "warn", sentence, phase)
 
 

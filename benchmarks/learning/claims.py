@@ -84,15 +84,16 @@ def _sooner(races: Mapping[str, Sequence[Race]], ours: str) -> Claim:
 
 
 def _reaches(races: Mapping[str, Sequence[Race]], ours: str, metric: str) -> Claim:
-    """Within the interval of what is to be reached, or of what reaches it, or better."""
+    """The mean over seeds is within the interval of what is to be reached, or better; seeds that differ much
+    do not make it easier.
+    """
     sentence = f"{metric}: 8 steps without guidance reach the base's 16 guided ones"
     one = _final(races[ours], metric)
     if one is None or not races["base"]:
         return Claim(sentence, "not raced", None)
     goal = races["base"][0].final["guided"]
     low, high = goal[f"{metric}/low"], goal[f"{metric}/high"]
-    half = one.half or 0.0
-    reaches = one.value - half <= high if metric in LOWER_IS_BETTER else one.value + half >= low
+    reaches = one.value <= high if metric in LOWER_IS_BETTER else one.value >= low
     figures = f"{one.words(4)} against {goal[metric]:.4f} ({low:.4f} to {high:.4f})"
     return Claim(sentence, figures, reaches)
 

@@ -24,6 +24,7 @@ COLUMNS: Mapping[str, tuple[str, int]] = {
     "diversity": ("diversity", 3),
 }  # fmt: skip
 """Metric to its heading and digits."""
+MIN_BAND = 3
 LOWER_IS_BETTER = ("kid", "fid", "distance")
 
 
@@ -125,7 +126,9 @@ def seconds_to(race: Race, reward: float) -> float | None:
 
 
 def plot(races: Mapping[str, list[Race]], titles: Mapping[str, str], path: Path) -> None:
-    """Judge, KID and reward against updates and against wall-clock, a line per method, a band over seeds."""
+    """Judge, KID and reward against updates and against wall-clock, a line per method; a band over three
+    seeds or more, for the interval of two is wider than any figure.
+    """
     metrics, axes = ("judge", "kid", "reward"), (("updates", "updates"), ("seconds", "minutes"))
     figure, panels = plt.subplots(len(metrics), len(axes), figsize=(10, 9), sharey="row")
     for row, metric in zip(panels, metrics, strict=True):
@@ -137,9 +140,10 @@ def plot(races: Mapping[str, list[Race]], titles: Mapping[str, str], path: Path)
             panel.set_xlabel(label)
             panel.grid(alpha=0.3)
         row[0].set_ylabel(metric if metric != "kid" else "KID (lower is better)")
-    panels[0][0].legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    lines, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, fontsize=9)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)
 
 
@@ -150,6 +154,6 @@ def _line(
     across = [scale(mean(point[key] for point in at)) for at in points]
     values = [spread([point[metric] for point in at]) for at in points]
     (line,) = panel.plot(across, [one.value for one in values], label=title)
-    if len(runs) > 1:
+    if len(runs) >= MIN_BAND:
         low, high = ([one.value + sign * (one.half or 0) for one in values] for sign in (-1, 1))
         panel.fill_between(across, low, high, alpha=0.15, color=line.get_color())

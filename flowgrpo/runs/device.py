@@ -25,7 +25,10 @@ def resolve(device: str) -> torch.device:
     """
     if device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    chosen = torch.device(device)
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise LookupError(f"there is no device {device}: name auto, cpu or cuda:0") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise LookupError(f"there is no device {device}: this machine has {torch.cuda.device_count()} GPUs")
     return chosen

@@ -27,6 +27,7 @@ from flowgrpo.runs import samples
 from flowgrpo.runs.commands import named_checkpoint, read_config
 from flowgrpo.runs.device import describe, resolve
 from flowgrpo.runs.experience import weighted
+from flowgrpo.runs.memory import ERRORS, is_shortage
 from flowgrpo.runs.probe import Duration, Probe, duration_of, probe
 from flowgrpo.runs.scoring import DIVERSITY
 from flowgrpo.runs.team import precision
@@ -38,6 +39,7 @@ from storage.engine import Database
 
 HOUR = 3600.0
 _INDENT = " " * 10
+_LESS = "halve update.micro_batch_size, turn update.gradient_checkpointing on, or make the images smaller"
 _UNITS = (("quintillion", 10**18), ("quadrillion", 10**15), ("trillion", 10**12), ("billion", 10**9), ("", 1))
 
 
@@ -79,8 +81,7 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether device and disk have what the run takes; true where that is not known."""
-        is_roomy = self.free_memory is None or self.memory.peak <= self.free_memory
-        return is_roomy and self.disk.total <= self.free_disk
+        return _has_room(self.memory, self.free_memory) and self.disk.total <= self.free_disk
 
     @property
     def cost(self) -> float | None:
@@ -117,11 +118,12 @@ def make_plan(db: Database, config: RunConfig, base: str, weights: Path, wishes:
         wanted, device or torch.device("cpu")
     )  # fmt: skip
     sizes = Sizes(built, config.lora, dtype, checkpointing=config.update.gradient_checkpointing)
-    beside = _beside(name, config, weights, is_gpu=is_gpu)
+    memory = memory_of(sizes, config, _beside(name, config, weights, is_gpu=is_gpu), on_gpu=is_gpu)
+    free = _free_memory(device)
     work = work_of(config, guidance_costs=not sizes.has_guidance_input)
     measured = None
-    if wishes.probes and device is not None and source not in known():
-        measured = probe(config, source, options, device, weights)
+    if wishes.probes and device is not None and source not in known() and _has_room(memory, free):
+        measured = _measured(config, source, options, device, weights)
     duration = duration_of(config, measured) if measured else None
     operations = operations_of(sizes, config, work)
     return Plan(
@@ -130,8 +132,8 @@ def make_plan(db: Database, config: RunConfig, base: str, weights: Path, wishes:
         precision=str(dtype).removeprefix("torch."),
         work=work,
         operations=operations,
-        memory=memory_of(sizes, config, beside, on_gpu=is_gpu),
-        free_memory=_free_memory(device),
+        memory=memory,
+        free_memory=free,
         disk=disk_of(config, sizes.adapter_bytes),
         free_disk=shutil.disk_usage(db.home).free,
         measured=measured,
@@ -148,8 +150,8 @@ def _base(db: Database, name: str) -> tuple[str, str, Mapping[str, str]]:
     except LookupError as error:
         if name in known():
             return name, name, {}
-        told = f"{str(error).rstrip('.')}; published bases are {', '.join(known())}"
-        raise LookupError(told) from error
+        words = f"{str(error).rstrip('.')}; published bases are {', '.join(known())}"
+        raise LookupError(words) from error
     return base.name, base.source, base.options or {}
 
 
@@ -167,6 +169,22 @@ def _free_memory(device: torch.device | None) -> int | None:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
+def _has_room(memory: Memory, free: int | None) -> bool:
+    """True where what is free is not known."""
+    return free is None or memory.peak <= free
+
+
+def _measured(
+    config: RunConfig, source: str, options: Mapping[str, str], device: torch.device, weights: Path
+) -> Probe:
+    try:
+        return probe(config, source, options, device, weights)
+    except ERRORS as error:
+        if not is_shortage(error):
+            raise
+        raise ValueError(f"The device ran out of memory on one micro-batch: {_LESS}.") from error
 
 
 def _at_speed(operations: int, teraflops: float) -> float | None:
@@ -190,6 +208,9 @@ def _beside(base: str, config: RunConfig, weights: Path, *, is_gpu: bool) -> Bes
     if config.algorithm.name == "sft":
         return Beside(process=0 if is_gpu else empty)
     stack = load_stack(dict.fromkeys((*weighted(config), DIVERSITY)), weights)
+    for name in weighted(config):
+        if name in stack.unavailable:
+            raise LookupError(f"{stack.unavailable[name]}.")
     judges = samples.judges_of(base, config, weights, "cpu")
     loaded = process.memory_info().rss - empty
     del judges
@@ -240,11 +261,8 @@ def _time(plan: Plan) -> str:
 
 
 def _advice(plan: Plan) -> Iterator[str]:
-    if plan.free_memory is not None and plan.memory.peak > plan.free_memory:
-        yield (
-            "It does not fit into memory: halve update.micro_batch_size, turn update.gradient_checkpointing "
-            "on, or make the images smaller."
-        )
+    if not _has_room(plan.memory, plan.free_memory):
+        yield f"It does not fit into memory: {_LESS}."
     if plan.disk.total > plan.free_disk:
         yield "It does not fit onto the disk: raise checkpoint_every, or set FLOWGRPO_HOME to another disk."
 

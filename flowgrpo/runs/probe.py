@@ -8,21 +8,20 @@ from __future__ import annotations
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from flowgrpo.advantages import Advantages
+from flowgrpo.budget import disk_of
 from flowgrpo.checkpoint import save_checkpoint
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.experience import CALIBRATION_GROUPS, weighted
-from flowgrpo.runs.samples import is_due as draws
-from flowgrpo.runs.saving import is_due as saves
 from flowgrpo.runs.scoring import DIVERSITY
 from flowgrpo.runs.sources import Pictures
 from flowgrpo.runs.team import make_policy, make_source
@@ -103,18 +102,14 @@ def duration_of(config: RunConfig, measured: Probe) -> Duration:
         "reward": measured.reward * share / every,
         "update": measured.update * share,
     }
-    calibrating = CALIBRATION_GROUPS * rollout.group_size if is_sampled else 0
-    drawn = config.samples * _count(draws, config, first=0) if is_sampled else 0
+    written = disk_of(config, measured.checkpoint_bytes)
+    besides = CALIBRATION_GROUPS * rollout.group_size + written.num_pictures if is_sampled else 0
     others = (
         measured.loading
-        + measured.saving * _count(saves, config, first=1)
-        + (measured.rollout + measured.reward) * (calibrating + drawn) / measured.images
+        + measured.saving * written.num_checkpoints
+        + (measured.rollout + measured.reward) * besides / measured.images
     )
     return Duration(phases, config.num_updates * sum(phases.values()) + others)
-
-
-def _count(is_due: Callable[[RunConfig, int], bool], config: RunConfig, first: int) -> int:
-    return sum(is_due(config, update) for update in range(first, config.num_updates + 1))
 
 
 def _batch_size(config: RunConfig) -> int:

@@ -76,6 +76,12 @@ def test_what_is_to_be_reached_is_reached_within_its_interval(judge: float, hold
     assert found["kid: 8 steps without guidance reach the base's 16 guided ones"] is True
 
 
+def test_seeds_that_differ_much_do_not_reach_what_their_mean_does_not() -> None:
+    base = raced("base", [0.96], 0.06, 0.0)
+    found = verdicts(ours=raced("ours", [0.94, 0.97, 1.0], 0.03, 10), base=base)
+    assert found["judge: 8 steps without guidance reach the base's 16 guided ones"] is False
+
+
 def test_cost_and_gain_are_per_image() -> None:
     ours = raced("ours", [0.99] * 3, 0.03, 20, images=100)
     found = verdicts(ours=ours, published=raced("published", [0.99] * 3, 0.03, 100, images=50))

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from flowgrpo.config import RunConfig
 from flowgrpo.runs import plan as module
 from flowgrpo.runs.plan import Plan, Wishes, lines, make_plan
+from flowgrpo.runs.probe import Probe
 from flowgrpo.runs.worker import WEIGHTS
 from storage import checkpoints
 from storage.engine import Database
@@ -67,8 +69,9 @@ def test_what_does_not_fit_is_told_with_a_way_out(
     db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_free_memory", lambda device: 1)
-    plan = planned(db, tiny.name, Wishes(probes=False))
+    plan = planned(db, tiny.name, Wishes())
     assert not plan.fits
+    assert plan.measured is None  # what does not fit is not tried
     assert "It does not fit into memory: halve update.micro_batch_size" in "\n".join(lines(plan))
 
 
@@ -76,3 +79,24 @@ def test_the_plan_of_programs_has_all_of_it(db: Database, tiny: Checkpoint) -> N
     said = planned(db, tiny.name, Wishes(probes=False)).to_json()
     assert said["memory"]["peak_bytes"] == max(said["memory"]["during"].values())
     assert {"work", "operations", "disk", "free_disk", "seconds", "fits", "cost", "evaluations"} <= set(said)
+
+
+def test_a_device_that_nobody_makes_and_a_reward_that_is_not_here_are_named(
+    db: Database, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(LookupError, match="there is no device gpu: name auto, cpu or cuda:0"):
+        planned(db, tiny.name, Wishes(device="gpu"))
+    config = RunConfig.model_validate(tiny_config(reward_weights={"clip": 1.0}))
+    with pytest.raises(LookupError, match=r"the clip reward needs .*which is not in this copy"):
+        make_plan(db, config, tiny.name, tmp_path, Wishes(probes=False))
+
+
+def test_a_micro_batch_that_takes_all_memory_is_told_with_a_way_out(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starve(*_: object) -> Probe:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(module, "probe", starve)
+    with pytest.raises(ValueError, match=r"on one micro-batch: halve update\.micro_batch_size"):
+        planned(db, tiny.name, Wishes())

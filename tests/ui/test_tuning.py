@@ -261,7 +261,7 @@ def test_a_curve_is_called_held_out_only_where_prompts_were(
     ("preset", "told"),
     [
         ("smoke", ("distance from the base", "healthy: grows slowly")),
-        ("fast and faithful", ("distance from the guided base", "healthy: falls")),
+        ("fast and faithful", ("distance, guided base", "healthy: falls")),
     ],
 )
 def test_a_run_that_is_held_to_the_guided_base_comes_closer_to_it(

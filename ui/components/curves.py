@@ -43,7 +43,7 @@ FIXED: tuple[Plan, ...] = (
     Plan("contrast", "held_out/contrast", "{:.3f}", "healthy: like the base's", floor=0.0),
     Plan("sharpness", "held_out/sharpness", "{:.3f}", "healthy: like the base's", floor=0.0),
 )
-GUIDED = Plan("distance from the guided base", "policy/kl", "{:.2g}", "healthy: falls", floor=0.0)
+GUIDED = Plan("distance, guided base", "policy/kl", "{:.2g}", "healthy: falls", floor=0.0)
 
 
 @dataclass(frozen=True)
