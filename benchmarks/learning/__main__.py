@@ -34,7 +34,7 @@ def main() -> None:
     folder = given.out or (FOLDER / "quick" if given.quick else FOLDER)
     judging = Judging(WEIGHTS, folder)
     if given.quick:
-        judging = Judging(WEIGHTS, folder, num_prompts=64, num_seeds=2, glance_prompts=64)
+        judging = Judging(WEIGHTS, folder, num_prompts=32, num_seeds=2, glance_prompts=32)
     entrants = methods()
     if not given.report:
         _base(judging, folder)
@@ -55,7 +55,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
     given = parser.parse_args()
     if given.quick:
-        given.seeds, given.updates, given.every = 1, min(given.updates, 4), 2
+        given.seeds, given.updates, given.every = 1, min(given.updates, 3), 3
     return given
 
 
