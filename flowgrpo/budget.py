@@ -8,7 +8,7 @@ from flowgrpo.choices import SFT
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import COPIES
 from flowgrpo.sizes import Sizes
-from flowgrpo.work import TRAJECTORY, images_of, per_term, rows_of, terms_of
+from flowgrpo.work import TRAJECTORY, held_steps, images_of, per_term, rows_of, terms_of
 
 GIB = 2**30
 GPU_CONTEXT = int(0.8 * GIB)
@@ -104,7 +104,7 @@ def kept_bytes(sizes: Sizes, config: RunConfig) -> int:
         transitions = terms_of(config) // images_of(config) if config.algorithm.name in TRAJECTORY else 0
         words = 2 if rollout.guidance_scale > 1 or config.update.reference_guidance else 1
     latent = int(sizes.base.vae["latent_channels"]) * (rollout.width // side) * (rollout.height // side)
-    a_latent = latent * (4 + 2 * transitions * sizes.dtype.itemsize)
+    a_latent = latent * (4 + (2 * transitions + held_steps(config)) * sizes.dtype.itemsize)
     return images * (12 * rollout.width * rollout.height + a_latent + words * sizes.word_bytes)
 
 

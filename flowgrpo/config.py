@@ -153,8 +153,16 @@ class UpdateConfig(Config):
     """Guidance of that reference where it is not the rollout's: held to a guided base, a policy that samples
     without guidance learns what guidance does (arXiv 2210.03142), while the rewards say what is wanted.
     """
+    kl_steps: int = Field(0, ge=0, le=150)
+    """Steps of each group, drawn anew from those that are not trained, at which the KL is measured too: what
+    the trained steps teach reaches the others, since one network serves all.
+    """
     updates_per_rollout: int = Field(1, ge=1, le=16)
-    """Optimiser steps per rollout; at 1 the ratio is exactly 1 and the clip never acts."""
+    """Passes over a rollout; with one, and one minibatch, the ratio is exactly 1 and the clip never acts."""
+    minibatches: int = Field(1, ge=1, le=64)
+    """Optimiser steps of a pass, each on its share of samples and steps, at the price of one; from the
+    second on the ratio is measured against the sampler.
+    """
     micro_batch_size: int = Field(32, ge=1, le=1024)
     """Samples per forward, in rollout and update alike."""
     ema_decay: float = Field(0.9, ge=0, lt=1)
@@ -176,6 +184,11 @@ class UpdateConfig(Config):
             raise ValueError(
                 "reference_guidance says what the KL holds the policy to, and kl_weight is 0: "
                 "give it a weight, or leave reference_guidance out"
+            )
+        if self.kl_steps and self.kl_weight == 0:
+            raise ValueError(
+                "kl_steps says where the KL is measured, and kl_weight is 0: give it a weight, "
+                "or leave kl_steps out"
             )
         return self
 
@@ -222,6 +235,16 @@ class RunConfig(Config):
         if self.algorithm.name == "dpo" and self.update.reference_guidance is not None:
             raise ValueError(
                 "dpo compares with its reference as the images were made: leave update.reference_guidance out"
+            )
+        if self.algorithm.name not in ("flow_grpo", "ddpo") and self.update.kl_steps:
+            raise ValueError(
+                f"{self.algorithm.name} learns from noise levels, not from the sampler's steps: "
+                "leave update.kl_steps out"
+            )
+        if getattr(self.algorithm, "ratio", "full") == "guard" and self.update.minibatches > 1:
+            raise ValueError(
+                "ratio guard measures against the policy's mean before the first optimiser step, which later "
+                "minibatches never saw: choose ratio full, or one minibatch"
             )
         if self.lora is None and self.update.kl_weight > 0:
             raise ValueError(

@@ -101,11 +101,12 @@ class Learner:
         """Adds the gradients of a loss; scaled, where the network computes in float16, until the step."""
         (loss * self.loss_scale).backward()
 
-    def step(self) -> tuple[float, bool]:
+    def step(self, *, ends_update: bool = True) -> tuple[float, bool]:
         """One optimiser step on the gradients as they are; returns (their norm, whether the step was
         skipped).
 
-        A norm that is not finite skips the step, so that no weight and no moment ever sees it.
+        A norm that is not finite skips the step, so that no weight and no moment ever sees it. The average
+        follows once an update.
         """
         self.world.sum_gradients(self.parameters.values())
         self._follow_main()
@@ -116,13 +117,14 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(
             list(self.parameters.values()), self.config.max_grad_norm
         ).item()
-        self.update += 1
+        self.update += ends_update
         is_finite = math.isfinite(norm)
         if is_finite:
             self.optimizer.step()
-            self.average(self.ema, self.config.ema_decay)
         else:
             self.skipped += 1
+        if is_finite and ends_update:
+            self.average(self.ema, self.config.ema_decay)
         self.optimizer.zero_grad(set_to_none=True)
         self._adjust_loss_scale(is_finite)
         return norm, not is_finite

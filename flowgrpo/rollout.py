@@ -21,7 +21,7 @@ from flowgrpo import seeds as seeding
 from flowgrpo.config import RolloutConfig
 from flowgrpo.flow import Latents
 from flowgrpo.policies.base import Conditioning, Policy
-from flowgrpo.windows import window_of
+from flowgrpo.windows import held_of, window_of
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,16 @@ class StoredTransition:
 
 
 @dataclass(frozen=True)
+class Visit:
+    """Where a sampler came by: the KL is measured there, and nothing is replayed."""
+
+    step: int
+    t: float
+    latents: Latents
+    """RF latents at time t in the storage dtype."""
+
+
+@dataclass(frozen=True)
 class Rollout:
     """The tensors of some samples, in memory; of one group, the prompts are all the same."""
 
@@ -51,11 +61,14 @@ class Rollout:
     latents: Latents
     """Clean latents, time 0."""
     transitions: tuple[StoredTransition, ...]
+    """The trained steps."""
     conditioning: Conditioning
     guidance_scale: float
     micro_batch_size: int
     times: tuple[float, ...] = ()
     """The sampler's grid, from noise to 0."""
+    visits: tuple[Visit, ...] = ()
+    """Further steps that the policy is held to its reference at."""
 
     @property
     def images_uint8(self) -> UInt8[Tensor, "sample 3 height width"]:
@@ -80,6 +93,8 @@ class Progress:
     done: int
     total: int
     rollout: Rollout | None = None
+    is_halfway: bool = False
+    """Whether an update has begun to change the weights and is not done: no place to stop."""
 
 
 class SampleSettings(TypedDict, total=False):
@@ -92,6 +107,7 @@ class SampleSettings(TypedDict, total=False):
     negative_prompt: str
     window: Sequence[int] | None
     trained: Sequence[int] | None
+    held: Sequence[int]
     kernel: kernels.KernelName
     noise_level: float
     solver: str
@@ -115,6 +131,8 @@ class Sampler:
     """The steps that are stochastic, ascending; None is the deterministic sampler."""
     trained: Sequence[int] | None = None
     """Those of the window that are kept for the update; None keeps them all."""
+    held: Sequence[int] = ()
+    """Steps whose latents are kept for the KL alone."""
     kernel: kernels.KernelName = "exact"
     """Of the stochastic steps."""
     noise_level: float = 2**0.5
@@ -172,11 +190,14 @@ def denoise(
     total = len(slices) * sampler.num_steps
     ends: list[Latents] = []
     kept: list[list[StoredTransition]] = []
+    visits: list[list[Visit]] = []
     for rows in slices:
         first = [seeds[0]] * len(seeds[rows]) if sampler.same_start else seeds[rows]
         start = torch.stack([seeding.initial_latents(seed, shape) for seed in first])
         kept.append([])
-        steps = _steps(policy, sampler, start, conditioning.rows(rows), seeds[rows], kept[-1])
+        visits.append([])
+        words = conditioning.rows(rows)
+        steps = _steps(policy, sampler, start, words, seeds[rows], kept[-1], visits[-1])
         for done, latents in enumerate(steps, start=1 + len(ends) * sampler.num_steps):
             end = latents
             if done < total:
@@ -193,6 +214,7 @@ def denoise(
         guidance_scale=sampler.guidance_scale,
         micro_batch_size=sampler.micro_batch_size,
         times=policy.grid(sampler.num_steps, sampler.width, sampler.height),
+        visits=tuple(_joined_visits(parts) for parts in zip(*visits, strict=True)),
     )
     yield Progress(total, total, rollout)
 
@@ -204,12 +226,17 @@ def _steps(
     conditioning: Conditioning,
     seeds: Sequence[int],
     kept: list[StoredTransition],
+    visits: list[Visit],
 ) -> Iterator[Latents]:
-    """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept`."""
+    """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept` and the
+    steps that the policy is held at to `visits`.
+    """
     times = policy.grid(sampler.num_steps, sampler.width, sampler.height)
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
     before: solvers.Memory | None = None
     for step, (t, s) in enumerate(pairwise(times)):
+        if step in sampler.held:
+            visits.append(Visit(step, t, latents))
         with torch.no_grad():  # not around the yield: the caller would be without gradients too
             velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
             if sampler.window and step in sampler.window:
@@ -257,6 +284,13 @@ def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
     )
 
 
+def _joined_visits(parts: Sequence[Visit]) -> Visit:
+    """One visit of all samples from those of the micro-batches; a broken sample is masked in the update."""
+    latents = torch.cat([part.latents for part in parts])
+    latents[~latents.flatten(1).isfinite().all(1)] = 0
+    return replace(parts[0], latents=latents)
+
+
 def micro_batches(num_samples: int, size: int) -> list[slice]:
     """Consecutive slices of at most `size` rows."""
     return [slice(start, min(start + size, num_samples)) for start in range(0, num_samples, size)]
@@ -286,6 +320,7 @@ def rollout_settings(
     group: int,
     *,
     keeps_negative: bool = False,
+    kl_steps: int = 0,
 ) -> SampleSettings:
     """How a run samples a group: with the window and the noise that follow from (run_seed, update, group)."""
     window, trained = window_of(config, run_seed, update, group)
@@ -296,6 +331,7 @@ def rollout_settings(
         height=config.height,
         window=window,
         trained=trained,
+        held=held_of(config, kl_steps, run_seed, update, group),
         kernel=config.kernel,
         noise_level=config.noise_level,
         solver=config.solver,

@@ -1,5 +1,5 @@
-"""The optimisation loop: the pieces of some rollouts through the network, their losses, one step. A generator
-of metrics.
+"""The optimisation loop: the pieces of some rollouts through the network, their losses, a step for
+each minibatch. A generator of metrics.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from flowgrpo.advantages import Advantages
-from flowgrpo.algorithms import Method, Piece, Tally, make_method
+from flowgrpo.algorithms import Method, Piece, Tally, Terms, make_method
 from flowgrpo.learner import Learner
 from flowgrpo.rollout import Progress, Rollout
+from flowgrpo.seeds import derive_seed
+
+_SHARES = 13
+"""Sets these counters apart from others."""
 
 
 @dataclass(frozen=True)
 class UpdateMetrics:
-    """One optimiser step; means are over the terms that counted: a sample at a step or noise level."""
+    """One pass over a rollout; means are over the terms that counted: a sample at a step or noise level."""
 
     update: int
     loss: float
@@ -30,7 +34,7 @@ class UpdateMetrics:
     num_samples: int
     """Samples that counted; 0 means that every group was dead and nothing was done."""
     is_skipped: bool
-    """True if a gradient was not finite: no step was taken."""
+    """True if a gradient was not finite: its step was not taken."""
     seconds: float
     means: dict[str, float] = field(default_factory=dict)
     """What the algorithm reports besides: ratio, clip_fraction, drift, positive, negative, accuracy,
@@ -45,10 +49,10 @@ class UpdateMetrics:
 def update(
     learner: Learner, rollouts: Sequence[Rollout], advantages: Advantages
 ) -> Iterator[Progress | UpdateMetrics]:
-    """Yields a Progress after each network call and an UpdateMetrics after each optimiser step.
+    """Yields a Progress after each network call and an UpdateMetrics after each pass over the rollouts.
 
     rollouts: one per group of this process, in the order of the rows of `advantages`. Stopping early leaves
-    the weights as they were after the last UpdateMetrics.
+    the weights as they were after the last UpdateMetrics, unless the Progress said that it is halfway.
     """
     if len(rollouts) != len(advantages.values):
         raise ValueError(
@@ -73,32 +77,59 @@ def _finite(rollouts: Sequence[Rollout], advantages: Advantages) -> Bool[Tensor,
 def _one_update(
     learner: Learner, method: Method, pieces: Sequence[Piece], num_samples: int, *, is_last: bool
 ) -> Iterator[Progress | UpdateMetrics]:
-    """Gradients of all pieces, then one step; the last of a rollout also ends the rollout."""
-    started, tally = time.perf_counter(), Tally()
-    own_terms = sum(piece.counted.sum().item() for piece in pieces)
-    num_terms = int(learner.world.total({"terms": float(own_terms)})["terms"])
-    learner.optimizer.zero_grad(set_to_none=True)
-    for index, piece in enumerate(pieces):
-        learner.backward(method.loss(piece, tally) / num_terms)
-        if is_last:
-            piece.memory.clear()
-        yield Progress(index + 1, len(pieces))
-    norm, is_skipped = learner.step() if num_terms else (0.0, False)
-    if num_terms and not is_skipped:
-        method.after_step()
+    """A pass over all pieces, an optimiser step for each minibatch; the last pass also ends the rollout."""
+    started, tally, done = time.perf_counter(), Tally(), 0
+    shares = _minibatches(learner, pieces)
+    terms = [_terms(learner, share) for share in shares]
+    counted = [number for number, one in enumerate(terms) if one.held]  # in any process
+    steps: list[tuple[float, bool]] = []
+    for number in counted:
+        learner.optimizer.zero_grad(set_to_none=True)
+        for piece in shares[number]:
+            learner.backward(method.loss(piece, tally, terms[number]))
+            if is_last:
+                piece.memory.clear()
+            done += 1
+            yield Progress(done, len(pieces), is_halfway=bool(steps))
+        steps.append(learner.step(ends_update=number == counted[-1]))
+        if not steps[-1][1]:
+            method.has_moved = True
+            method.after_step()
     if is_last:
         learner.rollouts += 1
         method.after_rollout()
     sums, peaks = learner.world.total(tally.sums), learner.world.peak(tally.peaks)
-    means = {name: total / max(num_terms, 1) for name, total in sums.items()}
+    taught, held = sum(one.taught for one in terms), sum(one.held for one in terms)
+    means = {name: total / max(held if name == "kl" else taught, 1) for name, total in sums.items()}
     yield UpdateMetrics(
         update=learner.update,
         loss=means.pop("loss", 0.0),
         kl=means.pop("kl", 0.0),
-        grad_norm=norm,
-        num_samples=num_samples if num_terms else 0,
-        is_skipped=is_skipped,
+        grad_norm=max((norm for norm, _ in steps), default=0.0),
+        num_samples=num_samples if counted else 0,
+        is_skipped=any(is_skipped for _, is_skipped in steps),
         seconds=time.perf_counter() - started,
         means=means,
         peaks=peaks,
     )
+
+
+def _minibatches(learner: Learner, pieces: Sequence[Piece]) -> list[list[Piece]]:
+    """Shares of equal size, the pieces in an order that follows from counters."""
+    count = learner.config.minibatches
+    if count == 1:
+        return [list(pieces)]
+    counters = (_SHARES, learner.rollouts, learner.update)
+    order = sorted(range(len(pieces)), key=lambda index: derive_seed(*counters, index))
+    return [[pieces[index] for index in order[number::count]] for number in range(count)]
+
+
+def _terms(learner: Learner, pieces: Sequence[Piece]) -> Terms:
+    """Of all processes."""
+    own = {"taught": 0.0, "held": 0.0}
+    for piece in pieces:
+        count = piece.counted.sum().item()
+        own["held"] += count
+        own["taught"] += count if piece.is_taught else 0
+    total = learner.world.total(own)
+    return Terms(int(total["taught"]), int(total["held"]))

@@ -14,6 +14,8 @@ from flowgrpo.seeds import derive_seed
 Steps = tuple[int, ...]
 _TRAINED = 11
 """Sets these counters apart from those of the window's place."""
+_HELD = 12
+"""And these from both."""
 
 
 def window_of(config: RolloutConfig, run_seed: int, rollout: int, group: int) -> tuple[Steps, Steps]:
@@ -31,6 +33,14 @@ def window_of(config: RolloutConfig, run_seed: int, rollout: int, group: int) ->
         start = _start(config, run_seed, rollout, group)
         steps = tuple(range(start, start + config.window_size))
     return steps, _some(steps, config.trained_share, run_seed, rollout, group)
+
+
+def held_of(config: RolloutConfig, count: int, run_seed: int, rollout: int, group: int) -> Steps:
+    """Steps of one group, ascending, at which the KL is measured though the update does not train them."""
+    _, trained = window_of(config, run_seed, rollout, group)
+    others = [step for step in range(config.num_steps) if step not in trained]
+    order = sorted(others, key=lambda step: derive_seed(_HELD, run_seed, rollout, group, step))
+    return tuple(sorted(order[:count]))
 
 
 def _start(config: RolloutConfig, *counters: int) -> int:

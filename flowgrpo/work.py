@@ -45,6 +45,7 @@ def work_of(config: RunConfig, *, guidance_costs: bool = True) -> Work:
     if config.update.reference_guidance is not None:
         replayed = 2 if guidance_costs else 1
     reference = replayed if _needs_kl(config) else 0
+    terms += images * held_steps(config)
     return Work(images, sampled + terms * (plain * passes + reference), terms * learned * passes)
 
 
@@ -71,6 +72,13 @@ def terms_of(config: RunConfig) -> int:
     if isinstance(algorithm, DPO):
         return 2 * algorithm.levels * (images // rollout.group_size)
     return images * algorithm.levels
+
+
+def held_steps(config: RunConfig) -> int:
+    """Steps of each image at which the KL alone is measured: nothing is replayed, at the price of a replay."""
+    if not config.update.kl_steps:
+        return 0
+    return min(config.update.kl_steps, config.rollout.num_steps - terms_of(config) // images_of(config))
 
 
 def per_term(config: RunConfig, guided: int) -> tuple[int, int]:

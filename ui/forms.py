@@ -290,6 +290,7 @@ def _update(form: RunForm, preset: UpdateConfig) -> UpdateConfig:
         "learning_rate": real(form.learning_rate, "The learning rate", 1e-7, 1),
         "kl_weight": kl_weight,
         "reference_guidance": None if guided or kl_weight == 0 else preset.reference_guidance,
+        "kl_steps": preset.kl_steps if kl_weight else 0,
     }
     return _build(UpdateConfig, preset.model_dump() | fields)
 

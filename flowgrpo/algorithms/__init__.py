@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from flowgrpo.algorithms.base import Method, Piece, Tally
+from flowgrpo.algorithms.base import Method, Piece, Tally, Terms
 from flowgrpo.algorithms.forward import AWM, NFT, RWR, SFT
 from flowgrpo.algorithms.pairs import DPO
 from flowgrpo.algorithms.trajectory import Trajectory
 from flowgrpo.learner import Learner
 
-__all__ = ["METHODS", "Method", "Piece", "Tally", "make_method"]
+__all__ = ["METHODS", "Method", "Piece", "Tally", "Terms", "make_method"]
 
 METHODS: dict[str, type[Method]] = {
     "flow_grpo": Trajectory,

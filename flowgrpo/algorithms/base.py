@@ -31,6 +31,7 @@ class Piece:
         t: Of all samples, or one per sample.
         advantages: Of each sample, or what the algorithm makes of them.
         stored: The transition that is replayed, its rows taken; None for losses on final images.
+        is_taught: False where the KL alone is measured.
         target: eps - x0, the velocity that image and noise ask for, where latents were noised anew.
         weight: Of this piece's step among the trained ones.
         memory: What the rollout's first update leaves for its later ones.
@@ -44,8 +45,19 @@ class Piece:
     counted: Tensor
     stored: StoredTransition | None = None
     target: Latents | None = None
+    is_taught: bool = True
     weight: float = 1.0
     memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How many terms the means of an update are over: samples at steps or noise levels that count."""
+
+    taught: int = 1
+    """Those of the algorithm's own loss."""
+    held: int = 1
+    """Those of the KL: all of them, and maybe more steps."""
 
 
 class Tally:
@@ -84,6 +96,8 @@ class Method(ABC):
 
     looks_anew = False
     """Whether each update of a rollout sees pieces of its own, with other noise."""
+    has_moved = False
+    """Whether the weights are no longer those that the rollout was sampled with."""
 
     def __init__(self, learner: Learner, settings: Any) -> None:
         self.learner, self.policy, self.settings = learner, learner.policy, settings
@@ -98,19 +112,21 @@ class Method(ABC):
         left out afterwards.
         """
 
-    def loss(self, piece: Piece, tally: Tally) -> Tensor:
-        """Summed loss of the samples of a piece that count, the KL to the reference included."""
+    def loss(self, piece: Piece, tally: Tally, terms: Terms) -> Tensor:
+        """What a piece adds to the loss of an update, a mean over terms; the KL to the reference is in it."""
         # Before the graph is built: other weights are swapped in for these, in place.
         reference = self.reference_velocity(piece) if self.learner.config.kl_weight > 0 else None
         self.prepare(piece)
         velocity = self.velocity(piece)
-        losses = piece.weight * self.objective(piece, velocity, tally)[piece.counted]
-        tally.add("loss", losses)
-        total = losses.sum()
+        total = velocity.new_zeros(())
+        if piece.is_taught:
+            losses = piece.weight * self.objective(piece, velocity, tally)[piece.counted]
+            tally.add("loss", losses)
+            total = losses.sum() / terms.taught
         if reference is not None:
             kl = objectives.velocity_kl(velocity, reference)[piece.counted]
             tally.add("kl", kl)
-            total = total + self.learner.config.kl_weight * kl.sum()
+            total = total + self.learner.config.kl_weight * kl.sum() / terms.held
         return total
 
     def prepare(self, piece: Piece) -> None:

@@ -1,9 +1,9 @@
 """Policy gradients along the sampler's own steps: FlowGRPO and DDPO.
 
 The first optimiser step of a rollout takes its own log_probs as the old ones, so its ratio is 1 by
-construction and later steps on the same rollout are measured against the training graph, not against the
-sampler's rounding. How far the replay was from what the sampler recorded is measured and reported as
-`ratio_error`; in float32 it is 0.
+construction and later passes over the same rollout are measured against the training graph, not against the
+sampler's rounding. A later minibatch of the first pass has nothing but the sampler's own. How far the replay
+was from what the sampler recorded is measured and reported as `ratio_error`; in float32 it is 0.
 
 The two differ in their advantages (the group's, or the prompt's running statistics) and in the settings that
 their papers give; the loss is one.
@@ -26,7 +26,7 @@ class Trajectory(Method):
     """`flow_grpo` and `ddpo`."""
 
     def pieces(self, rollouts: Sequence[Rollout], advantages: Advantages) -> Iterator[Piece]:
-        """One per trained step of a micro-batch."""
+        """One per trained step of a micro-batch, and one per step at which the KL alone is measured."""
         for rollout, rows, values, counted in counted_rows(rollouts, advantages):
             weights = step_weights(rollout.transitions, self.settings.step_weight)
             for stored, weight in zip(rollout.transitions, weights, strict=True):
@@ -34,6 +34,11 @@ class Trajectory(Method):
                 yield Piece(
                     taken.latents, stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale,
                     values, counted, stored=taken, weight=weight,
+                )  # fmt: skip
+            for visit in rollout.visits:
+                yield Piece(
+                    visit.latents[rows], visit.t, rollout.conditioning.rows(rows), rollout.guidance_scale,
+                    values, counted, is_taught=False,
                 )  # fmt: skip
 
     def velocity(self, piece: Piece) -> Latents:
@@ -52,7 +57,9 @@ class Trajectory(Method):
         assert stored is not None
         now = rescore(stored, velocity)
         assert now.log_prob is not None
-        if "log_prob" not in piece.memory:
+        if self.has_moved:
+            piece.memory.setdefault("log_prob", stored.log_prob)
+        elif "log_prob" not in piece.memory:
             piece.memory["log_prob"], piece.memory["mean"] = now.log_prob.detach(), now.mean.detach()
             error = (now.log_prob.detach() - stored.log_prob).exp() - 1
             tally.peak("ratio_error", error[piece.counted].abs())

@@ -63,7 +63,7 @@ class Groups:
         seeds = group_seeds(config.seed, number, index, config.rollout.group_size)
         settings = rollout_settings(
             config.rollout, micro_batch, config.seed, number, index,
-            keeps_negative=config.update.reference_guidance is not None,
+            keeps_negative=config.update.reference_guidance is not None, kl_steps=config.update.kl_steps,
         )  # fmt: skip
         steps = denoise(self.learner.policy, [prompt] * len(seeds), seeds=seeds, **settings)
         for progress in steps:

@@ -233,6 +233,7 @@ class Trainer:
         with self.lead.together():
             for step in update(self.learner, gathered.rollouts, own):
                 if isinstance(step, Progress):
+                    may_stop = may_stop and not step.is_halfway
                     self.beats.tick(f"updating: {step.done} of {step.total}", may_stop=may_stop)
                 else:
                     may_stop = False

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowgrpo.advantages import Advantages
-from flowgrpo.algorithms import Piece, Tally, make_method
+from flowgrpo.algorithms import Piece, Tally, Terms, make_method
 from flowgrpo.choices import AWM, DPO, NFT, RWR, SFT, Algorithm, FlowGRPO
 from flowgrpo.config import LoraConfig, UpdateConfig
 from flowgrpo.given import all_count, given_rollout, preferred
@@ -270,7 +270,7 @@ def method_pieces(learner: Learner, batch: Rollout) -> Iterator[Piece]:
 
 def losses_of(learner: Learner, pieces: list[Piece]) -> float:
     with torch.no_grad():
-        return sum(make_method(learner).loss(piece, Tally()).item() for piece in pieces)
+        return sum(make_method(learner).loss(piece, Tally(), Terms()).item() for piece in pieces)
 
 
 def test_an_image_without_its_caption_is_learned_as_the_unconditional_one(fresh: Policy) -> None:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from flowgrpo.advantages import Advantages, combine
-from flowgrpo.config import LoraConfig, UpdateConfig
+from flowgrpo.choices import FlowGRPO
+from flowgrpo.config import LoraConfig, RunConfig, UpdateConfig
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy
+from flowgrpo.rollout import Progress
+from flowgrpo.update import update
 from tests.flowgrpo.conftest import a_group, perturb, same, state_of
 from tests.flowgrpo.variants import gradients, judged, run
 
@@ -162,6 +167,41 @@ def test_a_guided_reference_teaches_the_policy_what_guidance_does(fresh: Policy)
     assert (now - guided).square().mean() < 0.7 * (plain - guided).square().mean()
 
 
+def test_held_steps_are_where_the_sampler_came_by_and_change_no_sample(fresh: Policy) -> None:
+    plain, rollout = a_group(fresh), a_group(fresh, held=(0, 3))
+    assert torch.equal(plain.latents, rollout.latents)
+    first, last = rollout.visits
+    assert (first.step, first.t) == (0, rollout.times[0])
+    assert torch.equal(first.latents, rollout.transitions[0].latents)
+    assert last.t == rollout.times[3]
+    with torch.no_grad():
+        velocity = fresh.velocity(last.latents[:4], last.t, rollout.conditioning.rows(slice(0, 4)))
+    torch.testing.assert_close(last.latents[:4] - last.t * velocity, rollout.latents[:4])
+
+
+def test_at_held_steps_the_kl_pulls_and_the_rewards_do_not(fresh: Policy) -> None:
+    perturb(fresh, 0.1)
+    rollout = a_group(fresh, held=(3,))
+    alone = replace(rollout, visits=())
+    rewarded = Learner(fresh, UpdateConfig(kl_weight=1e-12))
+    with_it = gradients(rewarded, [rollout], judged([rollout]))
+    for name, grad in gradients(rewarded, [alone], judged([alone])).items():
+        torch.testing.assert_close(with_it[name], grad, rtol=1e-3, atol=1e-9)
+    held = replace(rollout, transitions=rollout.transitions[:1])
+    for stored in held.transitions:
+        stored.latents.copy_(held.visits[0].latents)
+    even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
+    (metrics,) = run(Learner(fresh, UpdateConfig(kl_weight=1.0, learning_rate=1e-9)), [held], even)
+    velocity, t = fresh.velocity, held.transitions[0].t
+    told = held.conditioning
+    with torch.no_grad():
+        now = [velocity(held.visits[0].latents, at, told) for at in (t, held.visits[0].t)]
+        with fresh.reference():
+            base = [velocity(held.visits[0].latents, at, told) for at in (t, held.visits[0].t)]
+    mean = sum((one - other).square().mean().item() for one, other in zip(now, base, strict=True)) / 2
+    assert metrics.kl == pytest.approx(mean, rel=1e-3)
+
+
 def test_without_kl_weight_the_reference_is_not_asked(fresh: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fresh, "reference", None)
     rollout = a_group(fresh)
@@ -215,3 +255,44 @@ def test_what_does_not_belong_together_is_refused(fresh: Policy, policy: Policy)
 def test_a_policy_without_adapter_cannot_learn(policy: Policy) -> None:
     with pytest.raises(ValueError, match="attach a LoRA first"):
         Learner(policy, UpdateConfig())
+
+
+def test_minibatches_are_optimiser_steps_on_shares_of_one_pass(fresh: Policy) -> None:
+    config = UpdateConfig(minibatches=3, kl_weight=0, learning_rate=1e-2, clip_nats=0.01)
+    learner, rollout = Learner(fresh, config), a_group(fresh, micro_batch_size=1)
+    (metrics,) = run(learner, [rollout], judged([rollout]))
+    assert {state["step"].item() for state in learner.optimizer.state.values()} == {3}
+    assert (learner.update, learner.rollouts, metrics.update, metrics.num_samples) == (1, 1, 1, 6)
+    assert metrics.peaks["ratio_error"] == 0
+    assert metrics.means["ratio"] != 1
+    assert metrics.means["clip_fraction"] > 0
+
+
+def test_a_later_minibatch_is_measured_against_the_sampler(fresh: Policy) -> None:
+    """With a rate that moves nothing its ratio is 1 as well."""
+    config = UpdateConfig(minibatches=4, kl_weight=0, learning_rate=1e-12)
+    rollout = a_group(fresh, micro_batch_size=2)
+    (metrics,) = run(Learner(fresh, config), [rollout], judged([rollout]))
+    assert metrics.means["ratio"] == pytest.approx(1, abs=1e-6)
+
+
+def test_a_ratio_without_bias_is_for_one_minibatch() -> None:
+    with pytest.raises(ValidationError, match="choose ratio full, or one minibatch"):
+        RunConfig(
+            prompts=("a",), reward_weights={"clip": 1}, algorithm=FlowGRPO(ratio="guard"),
+            update=UpdateConfig(minibatches=2),
+        )  # fmt: skip
+
+
+def test_more_minibatches_than_there_is_to_learn_from_are_as_many_as_there_is(fresh: Policy) -> None:
+    learner, rollout = Learner(fresh, UpdateConfig(minibatches=64)), a_group(fresh, micro_batch_size=6)
+    run(learner, [rollout], judged([rollout]))
+    assert {state["step"].item() for state in learner.optimizer.state.values()} == {2}
+    assert learner.update == 1
+
+
+def test_from_its_second_minibatch_on_an_update_is_no_place_to_stop(fresh: Policy) -> None:
+    learner, rollout = Learner(fresh, UpdateConfig(minibatches=2)), a_group(fresh, micro_batch_size=3)
+    steps = [step for step in update(learner, [rollout], judged([rollout])) if isinstance(step, Progress)]
+    assert [step.done for step in steps] == [1, 2, 3, 4]
+    assert [step.is_halfway for step in steps] == [False, False, True, True]

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from flowgrpo.choices import NFT
 from flowgrpo.config import RolloutConfig, RunConfig
-from flowgrpo.windows import window_of
+from flowgrpo.windows import held_of, window_of
 
 counter = st.integers(0, 2**32 - 1)
 
@@ -45,6 +45,39 @@ def test_a_resumed_run_meets_the_same_windows(
     config: RolloutConfig, seed: int, rollout: int, group: int
 ) -> None:
     assert window_of(config, seed, rollout, group) == window_of(config, seed, rollout, group)
+
+
+@given(config=configs(), count=st.integers(0, 70), rollout=st.integers(0, 500), group=st.integers(0, 50))
+def test_a_policy_is_held_at_steps_that_are_not_trained(
+    config: RolloutConfig, count: int, rollout: int, group: int
+) -> None:
+    _, trained = window_of(config, 0, rollout, group)
+    held = held_of(config, count, 0, rollout, group)
+    assert list(held) == sorted(set(held))
+    assert not set(held) & set(trained)
+    assert len(held) == min(count, config.num_steps - len(trained))
+    assert held == held_of(config, count, 0, rollout, group)
+
+
+def test_every_step_is_held_sooner_or_later() -> None:
+    config = RolloutConfig(num_steps=8, window="first")
+    drawn = [held_of(config, 1, 0, rollout, 0) for rollout in range(60)]
+    assert {step for held in drawn for step in held} == {3, 4, 5, 6, 7}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"update": {"kl_steps": 1, "kl_weight": 0}},
+            "kl_steps says where the KL is measured, and kl_weight is 0",
+        ),
+        ({"update": {"kl_steps": 1}, "algorithm": {"name": "nft"}}, "nft learns from noise levels"),
+    ],
+)
+def test_a_policy_is_held_only_where_a_kl_is_measured(settings: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        RunConfig.model_validate({"prompts": ["a"], "reward_weights": {"clip": 1}} | settings)
 
 
 def starts(rollouts: int, **settings: Any) -> list[int]:

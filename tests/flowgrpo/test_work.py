@@ -14,7 +14,7 @@ from flowgrpo.policies import Policy
 from flowgrpo.rollout import rollout_settings, sample_group
 from flowgrpo.seeds import group_seeds
 from flowgrpo.update import update
-from flowgrpo.work import work_of
+from flowgrpo.work import TRAJECTORY, work_of
 
 ALGORITHMS: list[Algorithm] = [
     FlowGRPO(), FlowGRPO(unconditional_gradient=True), DDPO(), NFT(), AWM(), RWR(), DPO()
@@ -36,6 +36,7 @@ class Counter:
             self.plain += len(args[0])
 
 
+@pytest.mark.parametrize("kl_steps", [0, 1, 9])
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize(("kl_weight", "reference"), [(0.0, None), (1e-3, None), (1e-3, 3.0)])
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}")
@@ -45,8 +46,11 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
     kl_weight: float,
     reference: float | None,
     guidance_scale: float,
+    kl_steps: int,
 ) -> None:
     reference = None if algorithm.name == "dpo" else reference  # which has none
+    if kl_steps and (kl_weight == 0 or algorithm.name not in TRAJECTORY):
+        pytest.skip("no KL is measured there")
     policy.attach_lora(LoraConfig(rank=4))
     config = RunConfig(
         prompts=("red hair",), reward_weights={"clip": 1.0}, algorithm=algorithm, num_updates=1,
@@ -54,7 +58,9 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
             group_size=4, groups_per_update=2, num_steps=4, window_size=2, guidance_scale=guidance_scale,
             width=16, height=16,
         ),
-        update=UpdateConfig(kl_weight=kl_weight, micro_batch_size=4, reference_guidance=reference),
+        update=UpdateConfig(
+            kl_weight=kl_weight, micro_batch_size=4, reference_guidance=reference, kl_steps=kl_steps
+        ),
     )  # fmt: skip
     learner, counter = Learner(policy, config.update, algorithm), Counter(policy)
     rollouts = [
@@ -62,7 +68,7 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
             policy,
             "red hair",
             seeds=group_seeds(0, 1, i, 4),
-            **rollout_settings(config.rollout, 4, 0, 1, i, keeps_negative=True),
+            **rollout_settings(config.rollout, 4, 0, 1, i, keeps_negative=True, kl_steps=kl_steps),
         )
         for i in range(2)
     ]

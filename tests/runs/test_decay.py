@@ -30,9 +30,9 @@ def test_a_rate_that_decays_falls_in_a_straight_line_and_a_resume_goes_on_exactl
     seen: list[float] = []
     step = trainer.learner.step
 
-    def noting() -> tuple[float, bool]:
+    def noting(*, ends_update: bool = True) -> tuple[float, bool]:
         seen.append(trainer.learner.optimizer.param_groups[0]["lr"])
-        return step()
+        return step(ends_update=ends_update)
 
     trainer.learner.step = noting  # type: ignore[method-assign]
     trainer.train()

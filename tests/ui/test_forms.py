@@ -104,12 +104,14 @@ def test_what_the_form_has_no_field_for_comes_from_the_preset() -> None:
     assert config.rollout.window == preset.rollout.window == "first"
     assert config.update.decay == preset.update.decay == "linear"
     assert config.update.reference_guidance == preset.update.reference_guidance
+    assert config.update.kl_steps == preset.update.kl_steps
 
 
 @pytest.mark.parametrize("typed", [{"guidance_scale": 2.0}, {"kl_weight": 0}])
 def test_a_guided_reference_is_for_runs_without_guidance_and_with_a_kl(typed: dict[str, Any]) -> None:
     config = forms.check_run(run_form(preset="fast and faithful", **typed), width=64, height=64)
     assert config.update.reference_guidance is None
+    assert config.update.kl_steps == 0 or config.update.kl_weight > 0
 
 
 def test_an_unknown_preset_is_refused_with_those_that_there_are() -> None:
