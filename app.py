@@ -169,7 +169,7 @@ def base(
     prediction: Annotated[
         str | None, typer.Option(help="Of a file that does not say: epsilon or v_prediction.")
     ] = None,
-    config: Annotated[str | None, typer.Option(help="Folder or hub id built like the file.")] = None,
+    config: Annotated[str | None, typer.Option(help="Folder or hub id that has what a file lacks.")] = None,
     home: Home = _HOME,
 ) -> None:
     """Adds a base model to the data folder; the pages then offer it."""

@@ -58,11 +58,13 @@ def tiny_flow_vae() -> AutoencoderKL:
     )  # fmt: skip
 
 
-def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True, **levels: Any) -> Path:
+def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True, is_35: bool = True, **levels: Any) -> Path:
     """Writes an SD3 pipeline whose weights follow from `seed`; without T5, zeros stand for its words.
 
+    is_35: like SD3.5-medium, with normed queries and keys and a second attention, or like SD3 with neither.
     levels: of the scheduler, a static shift of 3 where nothing is said.
     """
+    newer: dict[str, Any] = {"dual_attention_layers": (0,), "qk_norm": "rms_norm"} if is_35 else {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizers, t5 = (tiny_tokenizer(), tiny_tokenizer()), tiny_t5_tokenizer()
@@ -71,7 +73,7 @@ def tiny_sd3(folder: Path, seed: int = 0, *, with_t5: bool = True, **levels: Any
             sample_size=16, patch_size=2, in_channels=4, out_channels=4, num_layers=2,
             attention_head_dim=8, num_attention_heads=4, joint_attention_dim=2 * HIDDEN,
             caption_projection_dim=32, pooled_projection_dim=2 * HIDDEN, pos_embed_max_size=32,
-            dual_attention_layers=(0,), qk_norm="rms_norm",
+            **newer,
         )  # fmt: skip
         pipeline = StableDiffusion3Pipeline(
             transformer=transformer,

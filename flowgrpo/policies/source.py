@@ -38,16 +38,30 @@ OTHER_SIGNS: tuple[tuple[str, str], ...] = (
     ("control_model.time_embed.0.weight", "a ControlNet"),
     ("controlnet_cond_embedding.conv_in.weight", "a ControlNet"),
     ("down_blocks.0.resnets.0.conv1.weight", "one part of a diffusers folder: name the folder"),
+    ("transformer_blocks.0.attn.to_q.weight", "one part of a diffusers folder: name the folder"),
+    ("distilled_guidance_layer.in_proj.bias", "a Chroma model"),
+    ("double_stream_modulation_img.lin.weight", "a FLUX.2 model"),
 )
-"""A tensor that tells what a file is that we do not drive."""
+"""A tensor that tells what a file is that we do not drive, plain or after `model.diffusion_model.`."""
 LORA_MARKS = (".lora_down.", ".lora_A.", ".lora.down.")
+SCALED_MARKS = (".scale_weight", ".weight_scale", "scaled_fp8", ".comfy_quant", ".absmax", ".quant_state.")
+"""In the names of weights that mean something only together with scales of their own."""
 DEPTHS: dict[tuple[int, ...], str] = {
     (2, 2, 10, 10): "stabilityai/stable-diffusion-xl-base-1.0",
     (2, 2, 4, 4): "segmind/SSD-1B",
 }
 """Transformer layers of the attentions on SDXL's way down, to whose configuration has them."""
-CONFIGS = {"StableDiffusionPipeline": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
-"""Whose configuration a file has; of SD3 and FLUX.1, which have many, diffusers chooses."""
+JOINT_DEPTHS: dict[tuple[int, bool], str] = {
+    (24, False): "stabilityai/stable-diffusion-3-medium-diffusers",
+    (24, True): "stabilityai/stable-diffusion-3.5-medium",
+    (38, False): "stabilityai/stable-diffusion-3.5-large",
+}
+"""SD3's blocks and whether some have a second attention, to whose configuration has them."""
+FLUX_DEPTHS: dict[tuple[int, int, bool], str] = {
+    (19, 38, True): "black-forest-labs/FLUX.1-dev",
+    (19, 38, False): "black-forest-labs/FLUX.1-schnell",
+}
+"""FLUX.1's double and single blocks and whether guidance is an input, to whose configuration has them."""
 PREDICTIONS = {
     "epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"
 }  # fmt: skip
@@ -65,8 +79,7 @@ class Source:
         index: The pipeline's components as `model_index.json` lists them; empty for a file.
         prediction: What a file says that its network predicts; None where it says nothing.
         is_zero_snr: Whether a file says that its noise ends at zero signal.
-        config: Whose configuration a file has, as a hub id; None where diffusers must tell.
-        is_known: False for a file whose network is none of those that `config` could name.
+        config: Whose configuration a file has, as a hub id; None where no published model is built so.
     """
 
     where: str
@@ -76,7 +89,6 @@ class Source:
     prediction: str | None = None
     is_zero_snr: bool = False
     config: str | None = None
-    is_known: bool = True
 
     @property
     def is_file(self) -> bool:
@@ -137,27 +149,54 @@ def _file(path: Path) -> Source:
     try:
         with safe_open(path, framework="pt") as opened:
             names, metadata = set(opened.keys()), opened.metadata() or {}
-            taken, given = (
-                opened.get_slice(name).get_shape()[1] if name in names else None
-                for name in (f"{_UNET}input_blocks.0.0.weight", f"{_VAE}decoder.conv_in.weight")
-            )
+            taken, given = _channels(opened, names)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path.name} is damaged or cut short: get it again ({error})") from error
-    if taken is not None and taken != (given or 4):
+    pipeline = _pipeline_of(path, names)
+    if taken != given:
         raise ValueError(
             f"{path.name} is an inpainting or editing model ({taken} input channels): choose its "
             "text-to-image sibling"
         )
-    pipeline = _pipeline_of(path, names)
-    is_xl = pipeline == "StableDiffusionXLPipeline"
     return Source(
         str(path),
         pipeline,
         prediction=_prediction(names, metadata),
         is_zero_snr="ztsnr" in names,
-        config=DEPTHS.get(_depths(names)) if is_xl else CONFIGS.get(pipeline),
-        is_known=not is_xl or _depths(names) in DEPTHS,
+        config=_config_of(pipeline, names),
     )
+
+
+def _channels(opened: Any, names: set[str]) -> tuple[int | None, int | None]:
+    """What a UNet or FLUX.1 takes, and what one that draws from words alone would take."""
+
+    def size(name: str, axis: int) -> int | None:
+        return int(opened.get_slice(name).get_shape()[axis]) if name in names else None
+
+    if f"{_UNET}input_blocks.0.0.weight" in names:
+        return size(f"{_UNET}input_blocks.0.0.weight", 1), size(f"{_VAE}decoder.conv_in.weight", 1) or 4
+    start = _UNET if f"{_UNET}img_in.weight" in names else ""
+    taken = size(f"{start}img_in.weight", 1)
+    return taken, taken and (size(f"{start}final_layer.linear.weight", 0) or taken)
+
+
+def _config_of(pipeline: str, names: set[str]) -> str | None:
+    """Hub id of the published model that is built like this one; None where there is none."""
+    if pipeline == "StableDiffusionPipeline":
+        return "stable-diffusion-v1-5/stable-diffusion-v1-5"
+    if pipeline == "StableDiffusionXLPipeline":
+        return DEPTHS.get(_depths(names))
+    if pipeline == "StableDiffusion3Pipeline":
+        has_second = any(".x_block.attn2." in name for name in names)
+        return JOINT_DEPTHS.get((_blocks(names, "joint_blocks"), has_second))
+    has_guidance = any("guidance_in." in name for name in names)
+    return FLUX_DEPTHS.get((_blocks(names, "double_blocks"), _blocks(names, "single_blocks"), has_guidance))
+
+
+def _blocks(names: set[str], kind: str) -> int:
+    """How many blocks of a kind a transformer has."""
+    found = (re.match(rf"(?:{_UNET})?{kind}\.(\d+)\.", name) for name in names)
+    return len({match[1] for match in found if match})
 
 
 def _depths(names: set[str]) -> tuple[int, ...]:
@@ -171,8 +210,14 @@ def _pipeline_of(path: Path, names: set[str]) -> str:
     if any(mark in name for name in names for mark in LORA_MARKS):
         raise ValueError(f"{path.name} is a LoRA, not a base: choose the base that it was made for")
     for name, what in OTHER_SIGNS:
-        if name in names:
+        if name in names or f"{_UNET}{name}" in names:
             raise ValueError(f"{path.name} is {what}; FlowGRPO cannot drive it: choose another model")
+    scaled = next((name for name in names if any(mark in name for mark in SCALED_MARKS)), None)
+    if scaled:
+        raise ValueError(
+            f"{path.name} holds weights of 8 or 4 bits with scales of their own ({scaled}), which FlowGRPO "
+            "does not read: choose the same model in bfloat16, float16 or plain float8"
+        )
     for name, pipeline in SIGNS:
         if name in names:
             return pipeline

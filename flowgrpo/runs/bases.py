@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from flowgrpo.policies import FAMILIES, source
+from flowgrpo.policies.onefile import ONE_FILE
+from flowgrpo.policies.opening import home_of
 from storage import checkpoints
 from storage.engine import Database
 from storage.models import Checkpoint
@@ -26,7 +28,8 @@ def add_base(
     Args:
         name: shown in lists; by default that of the folder, the file or the model.
         prediction: what a single file's network predicts, epsilon or v_prediction, where it does not say.
-        config: diffusers folder or hub id whose configuration a single file has.
+        config: diffusers folder or hub id whose configuration a single file has. A file of SD3 or FLUX.1 has
+            those parts from there that it lacks.
 
     Raises:
         LookupError, ValueError: there is nothing, or nothing that can be a base, or the name is taken.
@@ -44,7 +47,7 @@ def add_base(
             f"a base named {shown} is known already, from {other}: give this one another name, so that the "
             "checkpoints of the two are not mixed up"
         )
-    options = {"prediction": prediction, "config": config and _absolute(config)}
+    options = {"prediction": prediction, "config": _home(found, config)}
     return checkpoints.register_base(
         db,
         name=shown,
@@ -57,12 +60,23 @@ def add_base(
 def _check_prediction(found: source.Source, prediction: str | None) -> None:
     if prediction is not None and prediction not in source.PREDICTIONS:
         raise ValueError(f"prediction is epsilon or v_prediction, got {prediction!r}")
-    has_one_answer = found.pipeline in ("StableDiffusion3Pipeline", "FluxPipeline")
+    has_one_answer = found.pipeline in ONE_FILE
+    if found.is_file and has_one_answer and prediction is not None:
+        raise ValueError(
+            f"{Path(found.where).name} is a flow, which predicts a velocity: leave --prediction out"
+        )
     if found.is_file and not has_one_answer and found.prediction is None and prediction is None:
         raise ValueError(
             f"{Path(found.where).name} does not say what its network predicts: say --prediction epsilon "
             "(most models) or --prediction v_prediction (the model's page tells)"
         )
+
+
+def _home(found: source.Source, config: str | None) -> str | None:
+    """A file of SD3 or FLUX.1 takes weights from there, so a hub id is pinned to its commit too."""
+    if found.is_file and found.pipeline in ONE_FILE:
+        return _pinned(home_of(found, config))
+    return config and _absolute(config)
 
 
 def _pinned(found: source.Source) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 
@@ -11,9 +12,11 @@ from flowgrpo.runs.bases import add_base
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import checkpoints
 from storage.engine import Database
+from tests import mmdit
 from tests.ldm import one_file
 from tests.runs.helpers import begin, new_run, train
 from tests.tiny import tiny_sd15
+from tests.tiny_flow import tiny_flux
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,6 +62,28 @@ def test_a_single_file_that_does_not_say_what_it_predicts_is_asked(
         add_base(db, str(file))
     with pytest.raises(ValueError, match="epsilon or v_prediction"):
         add_base(db, str(file), prediction="x0")
+
+
+def test_a_file_of_one_part_keeps_the_commit_that_has_the_others(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    home, commit = tmp_path / "models--someone--flux", "a" * 40
+    folder = tiny_flux(home / "snapshots" / commit)
+    (home / "refs").mkdir()
+    (home / "refs" / "main").write_text(commit)
+    file = str(mmdit.one_file(folder, tmp_path / "flux1.safetensors", (), prefix=""))
+    base = add_base(db, file, config="someone/flux")
+    assert checkpoints.base_of(db, base).options == {"config": f"someone/flux@{commit}"}
+    assert PolicyShelf(db, torch.device("cpu")).get(base).has_guidance_input
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(LookupError, match=r"flux1\.safetensors does not hold the vae, and .* has no weights"):
+        add_base(db, file, config=str(folder))
+    with pytest.raises(ValueError, match="is a network of another depth than the published ones"):
+        add_base(db, file)
+    with pytest.raises(ValueError, match="is a flow, which predicts a velocity: leave --prediction out"):
+        add_base(db, file, config=str(folder), prediction="epsilon")
 
 
 def test_a_name_is_not_taken_from_a_base_that_is_still_there(
