@@ -43,8 +43,8 @@ def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threa
     Raises:
         EndedError: with the exit code and the sentence, when it ends early.
     """
-    world = World.join()
     try:
+        world = World.join()
         if not world.is_main:
             follow(world, resolve(world.device(device)))
             return
