@@ -11,10 +11,12 @@ sum) before the others takes part in the calls that they still make, until all h
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -166,6 +168,20 @@ class World:
         if self.size > 1:
             self._meet()
             dist.barrier()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process; in a world of several without Python's tidying up.
+
+    A thread of gloo may still hold the last exchange's tensor, and to give it back to an interpreter that is
+    closing aborts the process: so ended 3 of 30 bare programs of two processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(code)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _wants_sharding() -> bool:

@@ -23,7 +23,7 @@ from flowgrpo.rollout import Rollout, rollout_settings, sample_group
 from flowgrpo.seeds import group_seeds
 from flowgrpo.sharding import shard
 from flowgrpo.update import UpdateMetrics, update
-from flowgrpo.world import World
+from flowgrpo.world import World, leave
 
 PROMPTS = ("red hair", "blue hair", "long hair", "buns")
 
@@ -83,3 +83,4 @@ def main(folder: Path, out: Path, *kinds: str) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    leave(0)

@@ -71,3 +71,18 @@ def test_one_process_alone_changes_nothing() -> None:
     assert not world.agree(False)
     column = torch.arange(6.0).view(3, 2)
     assert torch.equal(world.gather_groups({"r": column}, 3)["r"], column)
+
+
+@pytest.mark.parametrize(("processes", "said"), [("1", "a word\nfarewell\n"), ("2", "a word\n")])
+def test_a_process_of_several_leaves_with_what_it_said_and_without_a_farewell(
+    processes: str, said: str
+) -> None:
+    program = (
+        "import atexit; from flowgrpo.world import leave; atexit.register(print, 'farewell'); "
+        "print('a word'); leave(3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env=os.environ | {"WORLD_SIZE": processes}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, said)

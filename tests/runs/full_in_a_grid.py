@@ -5,7 +5,6 @@ python -m tests.runs.full_in_a_grid --home H RUN_ID ATTEMPT
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 from unittest import mock
 
@@ -13,6 +12,7 @@ from torch import nn
 
 from flowgrpo.runs import train
 from flowgrpo.runs.samples import Grids
+from flowgrpo.world import leave
 
 
 def full(*_: object) -> None:
@@ -30,4 +30,4 @@ def draw(self: Grids, *given: Any) -> dict[str, float]:
 if __name__ == "__main__":
     drawn = Grids.draw
     with mock.patch.object(Grids, "draw", draw):
-        sys.exit(train.main())
+        leave(train.main())

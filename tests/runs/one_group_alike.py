@@ -5,13 +5,13 @@ python -m tests.runs.one_group_alike --home H RUN_ID ATTEMPT
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from unittest import mock
 
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs import scoring, sources, train
+from flowgrpo.world import leave
 
 PROMPT = "glasses"
 
@@ -28,4 +28,4 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> scoring.Columns:
 
 if __name__ == "__main__":
     with mock.patch.object(sources, "score", score):
-        sys.exit(train.main())
+        leave(train.main())
