@@ -3,22 +3,39 @@
 Whole groups go to one process, so that no group is ever split; seeds follow from a group's number, so the
 samples are those of one process. Rewards are gathered before they become advantages, gradients are summed
 before the step. Only the order of that sum differs from one process: the weights agree up to rounding.
+
+Where the base is sharded (`flowgrpo/sharding.py`), no process can call the network alone: each call brings
+the shares of all together. So nobody waits idly here. Whoever has come to a meeting (to gather, to share, to
+sum) before the others takes part in the calls that they still make, until all have come.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 PATIENCE = timedelta(hours=6)
 """How long processes wait for the main one, which may draw a sample grid, wait for its device or save."""
+SHARDING_VARIABLE = "ACCELERATE_USE_FSDP"
+"""Set by accelerate's launcher where its configuration says `distributed_type: FSDP`."""
+SHARDING = {
+    "fsdp_version": "2",
+    "fsdp_reshard_after_forward": "true",
+    "fsdp_offload_params": "false",
+    "fsdp_cpu_ram_efficient_loading": "false",
+    "fsdp_activation_checkpointing": "false",
+}
+"""The only values of these settings that we do; the launcher hands them on as variables, in capitals."""
 
 
 class World:
@@ -27,18 +44,29 @@ class World:
     Attributes:
         rank: Number of this process, from 0.
         size: How many there are.
+        mesh: The devices that share the base's weights; None where each has all of them.
+        take_part: Makes a network call that only others need, with a backward pass where they learn from it.
+        is_calling: Whether a network call has begun and not ended: where it broke, the others hang in it.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, mesh: DeviceMesh | None = None) -> None:
+        self.rank, self.size, self.mesh = rank, size, mesh
+        self.take_part: Callable[[bool], None] | None = None
+        self.is_calling = False
 
     @classmethod
     def join(cls) -> World:
-        """The world that the launcher's environment names; alone where there was no launcher."""
+        """The world that the launcher's environment names; alone where there was no launcher.
+
+        Raises ValueError where the launcher asks for a kind of sharding that there is not.
+        """
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return cls()
+        is_sharded = _wants_sharding()
         state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-        return cls(state.process_index, state.num_processes)
+        # Made here, where all processes are: making it is work that they do together.
+        mesh = init_device_mesh(state.device.type, (state.num_processes,)) if is_sharded else None
+        return cls(state.process_index, state.num_processes, mesh)
 
     @staticmethod
     def device(wanted: str) -> str:
@@ -55,10 +83,34 @@ class World:
         """Which of so many groups are this process's."""
         return list(range(self.rank, count, self.size))
 
+    def call(self, *, learns: bool) -> None:
+        """Comes before each call of a sharded network; the others begin the same call, or take part in it."""
+        self._ask(learns)
+
+    def _meet(self) -> None:
+        """Returns when nobody has network calls left; until then takes part in those of the others."""
+        if self.mesh is None:
+            return
+        while (learns := self._ask(None)) is not None:
+            assert self.take_part is not None
+            self.take_part(learns)
+
+    def _ask(self, learns: bool | None) -> bool | None:
+        """What all do next: a network call that is learned from, one that is not, or None, nothing more."""
+        assert self.mesh is not None
+        votes = torch.tensor([learns is False, learns is True], dtype=torch.int32)
+        votes = votes.to(self.mesh.device_type)
+        dist.all_reduce(votes)
+        forwards, learning = votes.tolist()
+        assert not (forwards and learning), "some processes learn from a network call and some do not"
+        self.is_calling = forwards + learning > 0
+        return learning > 0 if self.is_calling else None
+
     def gather(self, value: Any) -> list[Any]:
         """The value of every process, in the order of their ranks."""
         if self.size == 1:
             return [value]
+        self._meet()
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -90,6 +142,7 @@ class World:
         """Adds up the gradients of all processes; one without a gradient counts as zeros."""
         if self.size == 1:
             return
+        self._meet()
         owners = list(parameters)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in owners]
         flat = torch.cat([grad.flatten() for grad in grads])
@@ -101,6 +154,7 @@ class World:
         """The main process's value, in every process."""
         if self.size == 1:
             return value
+        self._meet()
         values = [value]
         dist.broadcast_object_list(values)
         return values[0]
@@ -112,4 +166,33 @@ class World:
     def wait(self) -> None:
         """Returns when all processes are here."""
         if self.size > 1:
+            self._meet()
             dist.barrier()
+
+
+def leave(code: int) -> NoReturn:
+    """Ends this process; in a world of several without Python's tidying up.
+
+    A thread of gloo may still hold the last exchange's tensor, and to give it back to an interpreter that is
+    closing aborts the process: so ended 3 of 30 bare programs of two processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        sys.exit(code)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _wants_sharding() -> bool:
+    """Whether the launcher asks that the base's weights be shared; raises ValueError as `World.join` does."""
+    if os.environ.get(SHARDING_VARIABLE, "false").lower() != "true":
+        return False
+    for name, wanted in SHARDING.items():
+        got = os.environ.get(name.upper(), wanted)
+        if got.lower() != wanted:
+            raise ValueError(
+                f"a sharded base needs {name}: {wanted} in the launcher's configuration, got {got}: see "
+                "configs/fsdp.yaml"
+            )
+    return True

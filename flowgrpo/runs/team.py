@@ -8,6 +8,7 @@ they need (settings, base, weights) comes from it too, so that they open no data
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,9 +26,11 @@ from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.sources import Groups, Pictures
+from flowgrpo.sharding import shard
 from flowgrpo.update import update
 from flowgrpo.world import World
 
+_log = logging.getLogger(__name__)
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -71,17 +74,33 @@ class Take:
     state: Mapping[str, Any]
 
 
-def make_policy(config: RunConfig, base: str, options: Mapping[str, str], device: torch.device) -> Policy:
-    """The base in the run's precision, with what is to learn.
+def make_policy(
+    config: RunConfig,
+    base: str,
+    options: Mapping[str, str],
+    device: torch.device,
+    world: World | None = None,
+) -> Policy:
+    """The base in the run's precision, with what is to learn; only this process's share of it where the world
+    is sharded.
 
     Raises LookupError or ValueError where the base or the settings cannot be used.
     """
-    dtype = precision(config.update.precision, device)
-    policy = load_policy(base, device=device, dtype=dtype, **options)
+    dtype, is_sharded = precision(config.update.precision, device), bool(world and world.mesh)
+    if is_sharded and config.lora is None:
+        raise ValueError(
+            "The launcher asks for a sharded base, and in this run all weights learn, which needs all: "
+            "train an adapter, or launch with configs/several_gpus.yaml."
+        )
+    # The whole of a sharded base need not fit the device.
+    policy = load_policy(base, device="cpu" if is_sharded else device, dtype=dtype, **options)
     if config.lora is None:
         policy.unfreeze()
     else:
         policy.attach_lora(config.lora, seed=config.seed)
+    if world and is_sharded:
+        shard(policy, world, device)
+        _log.info("the base is sharded: one part of %d is here", world.size)
     return policy
 
 
@@ -145,7 +164,7 @@ class Lead:
         self._say(None)
 
     def _say(self, order: object) -> None:
-        if not self.is_alone and not self._is_torn:
+        if not self.is_alone and not self._is_torn and not self.world.is_calling:
             self.world.share(order)
 
 
@@ -162,7 +181,7 @@ def make_source(config: RunConfig, learner: Learner, stack: RewardStack) -> Grou
 def follow(world: World, device: torch.device) -> None:
     """Does what the main process says until it says no more."""
     setup: Setup = world.share()
-    policy = make_policy(setup.config, setup.base, setup.options, device)
+    policy = make_policy(setup.config, setup.base, setup.options, device, world)
     learner = Learner(policy, setup.config.update, setup.config.algorithm, world)
     stack = load_stack(dict.fromkeys(setup.names), Path(setup.weights), str(device))
     source = make_source(setup.config, learner, stack)

@@ -12,7 +12,6 @@ import faulthandler
 import json
 import logging
 import signal
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +25,7 @@ from flowgrpo.runs.device import resolve, use_all_cores, when_parent_goes
 from flowgrpo.runs.team import follow
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.worker import WEIGHTS
-from flowgrpo.world import World
+from flowgrpo.world import World, leave
 from storage import runs
 from storage.engine import Database, open_database
 from storage.errors import NotSavedError, SchemaError, StaleAttemptError
@@ -43,8 +42,8 @@ def run_attempt(home: Path, run_id: str, device: str, weights: Path, stop: threa
     Raises:
         EndedError: with the exit code and the sentence, when it ends early.
     """
-    world = World.join()
     try:
+        world = World.join()
         if not world.is_main:
             follow(world, resolve(world.device(device)))
             return
@@ -119,4 +118,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

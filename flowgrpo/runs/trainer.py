@@ -72,7 +72,7 @@ class Trainer:
         self.beats.say("loading")
         self.parent = checkpoints.get_checkpoint(db, run.parent_checkpoint_id)
         base = checkpoints.base_of(db, self.parent)
-        self.policy = make_policy(config, base.source, base.options or {}, device)
+        self.policy = make_policy(config, base.source, base.options or {}, device, world)
         self.learner = Learner(self.policy, config.update, config.algorithm, world)
         self.lead = Lead(self.learner)
         _start_from(db, self.learner, self.parent)

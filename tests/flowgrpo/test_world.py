@@ -17,15 +17,17 @@ from flowgrpo.world import World
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def learn(folder: Path, out: Path, processes: int) -> list[dict[str, Tensor]]:
+def learn(
+    folder: Path, out: Path, processes: int, *kinds: str, **environment: str
+) -> list[dict[str, Tensor]]:
     """What each process wrote."""
     out.mkdir()
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     start = [sys.executable, *(launcher if processes > 1 else [])]
-    command = [*start, "-m", "tests.flowgrpo.learn_together", str(folder), str(out)]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [*start, "-m", "tests.flowgrpo.learn_together", str(folder), str(out), *kinds]
+    given = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | environment
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return [load_file(path) for path in sorted(out.iterdir())]
@@ -38,6 +40,8 @@ def test_two_processes_give_the_samples_and_the_gradient_of_one_with_twice_the_b
     """Pitfalls 12 and 13."""
     (alone,) = learn(tiny_folder, tmp_path / "one", 1)
     first, second = learn(tiny_folder, tmp_path / "two", 2)
+    for held in (alone.pop("held 0"), first.pop("held 0"), second.pop("held 1")):
+        assert held == 1
     together = first | second
     assert together.keys() == alone.keys()
     for name in alone:
@@ -67,3 +71,18 @@ def test_one_process_alone_changes_nothing() -> None:
     assert not world.agree(False)
     column = torch.arange(6.0).view(3, 2)
     assert torch.equal(world.gather_groups({"r": column}, 3)["r"], column)
+
+
+@pytest.mark.parametrize(("processes", "said"), [("1", "a word\nfarewell\n"), ("2", "a word\n")])
+def test_a_process_of_several_leaves_with_what_it_said_and_without_a_farewell(
+    processes: str, said: str
+) -> None:
+    program = (
+        "import atexit; from flowgrpo.world import leave; atexit.register(print, 'farewell'); "
+        "print('a word'); leave(3)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, env=os.environ | {"WORLD_SIZE": processes}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, said)

@@ -36,11 +36,17 @@ def _one_thread() -> None:
 
 def train_in_two(db: Database, run: Run) -> None:
     """One attempt in two processes, as a launcher starts them."""
-    command = [sys.executable, *LAUNCH, "--home", str(db.home), "--device", "cpu", run.id, str(run.attempt)]
+    in_processes(db, run, *LAUNCH)
+
+
+def in_processes(db: Database, run: Run, *launcher: str, code: int = 0) -> str:
+    """One attempt as a launcher, a module of Python, starts it, which ends with `code`; what was said."""
+    command = [sys.executable, *launcher, "--home", str(db.home), "--device", "cpu", run.id, str(run.attempt)]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | ALONE, capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == code, done.stderr[-4000:]
+    return done.stderr
 
 
 def weights(db: Database, run: Run, update: int) -> dict[str, torch.Tensor]:
@@ -168,7 +174,9 @@ def test_a_run_in_half_precision_learns(db: Database, tiny: Checkpoint) -> None:
     assert kinds == {torch.float32}
 
 
-@pytest.mark.parametrize(("name", "processes"), [("one_gpu", 1), ("several_gpus", 2), ("several_hosts", 8)])
+@pytest.mark.parametrize(
+    ("name", "processes"), [("one_gpu", 1), ("several_gpus", 2), ("several_hosts", 8), ("fsdp", 2)]
+)
 def test_accelerate_reads_our_configurations(name: str, processes: int) -> None:
     config = load_config_from_file(str(ROOT / "configs" / f"{name}.yaml"))
     assert config.num_processes == processes
