@@ -75,7 +75,7 @@ def terms_of(config: RunConfig) -> int:
 
 
 def held_steps(config: RunConfig) -> int:
-    """Steps of each image at which the KL alone is measured: nothing is replayed, at the price of a replay."""
+    """Steps of each image at which the KL alone is measured, at the price of a replay."""
     if not config.update.kl_steps:
         return 0
     return min(config.update.kl_steps, config.rollout.num_steps - terms_of(config) // images_of(config))
