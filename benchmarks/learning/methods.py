@@ -50,6 +50,7 @@ def methods() -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
+        Method("ours_held", "the same, held at one more step, in four minibatches", _held()),
         Method("ours_plain", "the same by its rewards alone, held to no base", _plain()),
         Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
@@ -94,6 +95,15 @@ def _ours() -> RunConfig:
     return _first_steps(learning_rate=2e-3, kl_weight=0.1, reference_guidance=GUIDANCE)
 
 
+def _held() -> RunConfig:
+    """The policy gradient at two steps, the guided base at a third one too, any of the others: what the first
+    steps teach would else change those.
+    """
+    return _first_steps(
+        window_size=2, learning_rate=1e-3, kl_weight=0.1, reference_guidance=2.5, kl_steps=1, minibatches=4
+    )
+
+
 def _plain() -> RunConfig:
     """What the rewards alone teach: nothing holds the policy but its clip."""
     return _first_steps(learning_rate=2e-3, kl_weight=0)
@@ -104,10 +114,10 @@ def _guided_kl() -> RunConfig:
     return _first_steps(learning_rate=2e-3, kl_weight=100.0, reference_guidance=GUIDANCE)
 
 
-def _first_steps(**update: Any) -> RunConfig:
+def _first_steps(window_size: int = 3, **update: Any) -> RunConfig:
     return _run(
         FlowGRPO(step_weight="inv_kappa"),
-        rollout=RolloutConfig(window="first"),
+        rollout=RolloutConfig(window="first", window_size=window_size),
         advantages=AdvantageConfig(std="pooled"),
         update=UpdateConfig(decay="linear", **update),
     )
