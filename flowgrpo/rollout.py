@@ -8,7 +8,7 @@ noise follows from counters.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Required, TypedDict, Unpack
 
@@ -189,15 +189,12 @@ def denoise(
     slices = micro_batches(len(seeds), sampler.micro_batch_size)
     total = len(slices) * sampler.num_steps
     ends: list[Latents] = []
-    kept: list[list[StoredTransition]] = []
-    visits: list[list[Visit]] = []
+    kept: list[_Kept] = []
     for rows in slices:
         first = [seeds[0]] * len(seeds[rows]) if sampler.same_start else seeds[rows]
         start = torch.stack([seeding.initial_latents(seed, shape) for seed in first])
-        kept.append([])
-        visits.append([])
-        words = conditioning.rows(rows)
-        steps = _steps(policy, sampler, start, words, seeds[rows], kept[-1], visits[-1])
+        kept.append(_Kept())
+        steps = _steps(policy, sampler, start, conditioning.rows(rows), seeds[rows], kept[-1])
         for done, latents in enumerate(steps, start=1 + len(ends) * sampler.num_steps):
             end = latents
             if done < total:
@@ -209,14 +206,22 @@ def denoise(
         seeds=tuple(seeds),
         images=(images * 255).round() / 255,
         latents=torch.cat(ends),
-        transitions=tuple(_joined(parts) for parts in zip(*kept, strict=True)),
+        transitions=tuple(_joined(p) for p in zip(*(one.transitions for one in kept), strict=True)),
         conditioning=conditioning,
         guidance_scale=sampler.guidance_scale,
         micro_batch_size=sampler.micro_batch_size,
         times=policy.grid(sampler.num_steps, sampler.width, sampler.height),
-        visits=tuple(_joined_visits(parts) for parts in zip(*visits, strict=True)),
+        visits=tuple(_joined_visits(p) for p in zip(*(one.visits for one in kept), strict=True)),
     )
     yield Progress(total, total, rollout)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the update needs of one micro-batch's steps."""
+
+    transitions: list[StoredTransition] = field(default_factory=list)
+    visits: list[Visit] = field(default_factory=list)
 
 
 def _steps(
@@ -225,25 +230,22 @@ def _steps(
     start: Tensor,
     conditioning: Conditioning,
     seeds: Sequence[int],
-    kept: list[StoredTransition],
-    visits: list[Visit],
+    kept: _Kept,
 ) -> Iterator[Latents]:
-    """Yields the latents of one micro-batch after each step, and adds its stochastic steps to `kept` and the
-    steps that the policy is held at to `visits`.
-    """
+    """Yields the latents of one micro-batch after each step, and adds to `kept` what the update needs."""
     times = policy.grid(sampler.num_steps, sampler.width, sampler.height)
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
     before: solvers.Memory | None = None
     for step, (t, s) in enumerate(pairwise(times)):
         if step in sampler.held:
-            visits.append(Visit(step, t, latents))
+            kept.visits.append(Visit(step, t, latents))
         with torch.no_grad():  # not around the yield: the caller would be without gradients too
             velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
             if sampler.window and step in sampler.window:
                 noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
                 stored = _draw(sampler, step, (t, s, times[1]), latents, velocity, noise)
                 if sampler.is_kept(step):
-                    kept.append(stored)
+                    kept.transitions.append(stored)
                 latents, before = stored.next_latents, None
             elif sampler.solver == "dpmpp_2m":
                 latents, before = solvers.multistep(latents, velocity, t, s, before)

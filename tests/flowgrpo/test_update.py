@@ -179,27 +179,26 @@ def test_held_steps_are_where_the_sampler_came_by_and_change_no_sample(fresh: Po
     torch.testing.assert_close(last.latents[:4] - last.t * velocity, rollout.latents[:4])
 
 
-def test_at_held_steps_the_kl_pulls_and_the_rewards_do_not(fresh: Policy) -> None:
-    perturb(fresh, 0.1)
+def test_no_reward_speaks_at_held_steps(fresh: Policy) -> None:
     rollout = a_group(fresh, held=(3,))
     alone = replace(rollout, visits=())
-    rewarded = Learner(fresh, UpdateConfig(kl_weight=1e-12))
-    with_it = gradients(rewarded, [rollout], judged([rollout]))
-    for name, grad in gradients(rewarded, [alone], judged([alone])).items():
+    learner = Learner(fresh, UpdateConfig(kl_weight=1e-12))
+    with_it, without = (gradients(learner, [one], judged([one])) for one in (rollout, alone))
+    for name, grad in without.items():
         torch.testing.assert_close(with_it[name], grad, rtol=1e-3, atol=1e-9)
-    held = replace(rollout, transitions=rollout.transitions[:1])
-    for stored in held.transitions:
-        stored.latents.copy_(held.visits[0].latents)
-    even = Advantages(torch.zeros(1, 6), torch.ones(1, 6, dtype=torch.bool), torch.zeros(1, dtype=torch.bool))
-    (metrics,) = run(Learner(fresh, UpdateConfig(kl_weight=1.0, learning_rate=1e-9)), [held], even)
-    velocity, t = fresh.velocity, held.transitions[0].t
-    told = held.conditioning
+
+
+def test_the_kl_is_the_mean_over_trained_and_held_steps(fresh: Policy) -> None:
+    perturb(fresh, 0.1)
+    rollout = a_group(fresh, held=(3,))
+    told, states = rollout.conditioning, [*rollout.transitions, *rollout.visits]
     with torch.no_grad():
-        now = [velocity(held.visits[0].latents, at, told) for at in (t, held.visits[0].t)]
+        now = [fresh.velocity(state.latents, state.t, told) for state in states]
         with fresh.reference():
-            base = [velocity(held.visits[0].latents, at, told) for at in (t, held.visits[0].t)]
-    mean = sum((one - other).square().mean().item() for one, other in zip(now, base, strict=True)) / 2
-    assert metrics.kl == pytest.approx(mean, rel=1e-3)
+            base = [fresh.velocity(state.latents, state.t, told) for state in states]
+    mean = sum((one - other).square().mean().item() for one, other in zip(now, base, strict=True)) / 3
+    (metrics,) = run(Learner(fresh, UpdateConfig(kl_weight=1.0)), [rollout], judged([rollout]))
+    assert metrics.kl == pytest.approx(mean, rel=1e-4)
 
 
 def test_without_kl_weight_the_reference_is_not_asked(fresh: Policy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ from flowgrpo.policies import Policy
 from flowgrpo.rollout import rollout_settings, sample_group
 from flowgrpo.seeds import group_seeds
 from flowgrpo.update import update
-from flowgrpo.work import TRAJECTORY, work_of
+from flowgrpo.work import work_of
 
 ALGORITHMS: list[Algorithm] = [
     FlowGRPO(), FlowGRPO(unconditional_gradient=True), DDPO(), NFT(), AWM(), RWR(), DPO()
@@ -36,7 +38,6 @@ class Counter:
             self.plain += len(args[0])
 
 
-@pytest.mark.parametrize("kl_steps", [0, 1, 9])
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 @pytest.mark.parametrize(("kl_weight", "reference"), [(0.0, None), (1e-3, None), (1e-3, 3.0)])
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: f"{a.name}")
@@ -46,11 +47,29 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
     kl_weight: float,
     reference: float | None,
     guidance_scale: float,
-    kl_steps: int,
 ) -> None:
     reference = None if algorithm.name == "dpo" else reference  # which has none
-    if kl_steps and (kl_weight == 0 or algorithm.name not in TRAJECTORY):
-        pytest.skip("no KL is measured there")
+    counted_as_done(policy, algorithm, guidance_scale, kl_weight=kl_weight, reference_guidance=reference)
+
+
+@pytest.mark.parametrize(("kl_steps", "minibatches"), [(1, 1), (1, 3), (9, 1)])
+@pytest.mark.parametrize(("guidance_scale", "reference"), [(1.0, None), (1.0, 3.0), (3.0, None)])
+@pytest.mark.parametrize("algorithm", [FlowGRPO(), DDPO()], ids=lambda a: f"{a.name}")
+def test_held_steps_are_counted_and_minibatches_cost_nothing(
+    policy: Policy,
+    algorithm: Algorithm,
+    guidance_scale: float,
+    reference: float | None,
+    kl_steps: int,
+    minibatches: int,
+) -> None:
+    counted_as_done(
+        policy, algorithm, guidance_scale, kl_weight=1e-3, reference_guidance=reference, kl_steps=kl_steps,
+        minibatches=minibatches,
+    )  # fmt: skip
+
+
+def counted_as_done(policy: Policy, algorithm: Algorithm, guidance_scale: float, **settings: Any) -> None:
     policy.attach_lora(LoraConfig(rank=4))
     config = RunConfig(
         prompts=("red hair",), reward_weights={"clip": 1.0}, algorithm=algorithm, num_updates=1,
@@ -58,11 +77,10 @@ def test_the_counted_evaluations_are_those_of_a_real_update(
             group_size=4, groups_per_update=2, num_steps=4, window_size=2, guidance_scale=guidance_scale,
             width=16, height=16,
         ),
-        update=UpdateConfig(
-            kl_weight=kl_weight, micro_batch_size=4, reference_guidance=reference, kl_steps=kl_steps
-        ),
+        update=UpdateConfig(micro_batch_size=4, **settings),
     )  # fmt: skip
     learner, counter = Learner(policy, config.update, algorithm), Counter(policy)
+    kl_steps = config.update.kl_steps
     rollouts = [
         sample_group(
             policy,
