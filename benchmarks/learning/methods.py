@@ -50,9 +50,9 @@ def methods() -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
-        Method("ours_held", "the same, held at one more step, in four minibatches", _held()),
         Method("ours_plain", "the same by its rewards alone, held to no base", _plain()),
         Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
+        Method("ours_held", "ours, held at one more step, in four minibatches", _held()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
         Method("awm", "AWM", _forward(AWM())),
     ]
