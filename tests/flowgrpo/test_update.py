@@ -191,11 +191,12 @@ def test_no_reward_speaks_at_held_steps(fresh: Policy) -> None:
 def test_the_kl_is_the_mean_over_trained_and_held_steps(fresh: Policy) -> None:
     perturb(fresh, 0.1)
     rollout = a_group(fresh, held=(3,))
-    told, states = rollout.conditioning, [*rollout.transitions, *rollout.visits]
+    told, states = rollout.conditioning, [(stored.latents, stored.t) for stored in rollout.transitions]
+    states += [(visit.latents, visit.t) for visit in rollout.visits]
     with torch.no_grad():
-        now = [fresh.velocity(state.latents, state.t, told) for state in states]
+        now = [fresh.velocity(latents, t, told) for latents, t in states]
         with fresh.reference():
-            base = [fresh.velocity(state.latents, state.t, told) for state in states]
+            base = [fresh.velocity(latents, t, told) for latents, t in states]
     mean = sum((one - other).square().mean().item() for one, other in zip(now, base, strict=True)) / 3
     (metrics,) = run(Learner(fresh, UpdateConfig(kl_weight=1.0)), [rollout], judged([rollout]))
     assert metrics.kl == pytest.approx(mean, rel=1e-4)
