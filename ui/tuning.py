@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig
+from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig, UpdateConfig
 from storage import checkpoints, groups, runs
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat, RunEvent
@@ -293,8 +293,8 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
         ("rollout", f"{size} · {settings_line(rollout.model_dump())}"),
         ("algorithm", read.algorithm.name),
         ("trained steps", _trained(rollout)),
-        ("learning rate", f"{read.update.learning_rate:g}{_decay(read.update.decay)}"),
-        ("KL weight", f"{read.update.kl_weight:g}{_guided(read.update.reference_guidance)}"),
+        ("learning rate", f"{read.update.learning_rate:g}{_pace(read.update)}"),
+        ("KL weight", f"{read.update.kl_weight:g}{_held(read.update)}"),
         *([("sample it", "without guidance, which it learns")] if read.update.reference_guidance else []),
         ("learns", f"LoRA of rank {read.lora.rank}" if read.lora else "all weights"),
         ("seed", str(read.seed)),
@@ -315,9 +315,11 @@ def _trained(rollout: RolloutConfig) -> str:
     return f"{rollout.window_size} of {rollout.num_steps}, {_WINDOWS[rollout.window]}"
 
 
-def _decay(kind: str) -> str:
-    return ", falling to 0" if kind == "linear" else ""
+def _pace(update: UpdateConfig) -> str:
+    falling = ", falling to 0" if update.decay == "linear" else ""
+    return falling + (f", in {update.minibatches} minibatches" if update.minibatches > 1 else "")
 
 
-def _guided(scale: float | None) -> str:
-    return f", to the base at guidance {scale:g}" if scale else ""
+def _held(update: UpdateConfig) -> str:
+    guided = f", to the base at guidance {update.reference_guidance:g}" if update.reference_guidance else ""
+    return guided + (f", at {update.kl_steps} of the other steps too" if update.kl_steps else "")

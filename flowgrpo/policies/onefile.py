@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import diffusers
 import torch
@@ -102,14 +102,14 @@ def _module(part: str, state: State, home: Source, dtype: torch.dtype) -> nn.Mod
     if not library:
         raise ValueError(f"the file holds a {part}, of which {home.where} says nothing")
     folder = _config_folder(home, part)
-    module: nn.Module
+    module: Any
     if library == "transformers":
         model_class = getattr(transformers, name)
         with init_empty_weights():
             module = model_class(model_class.config_class.from_pretrained(folder))
         _fill(module, _encoder_state(state, module, part), dtype)
-        module.tie_weights()  # type: ignore[operator]  # of transformers, whose types mypy does not follow
-        return module
+        module.tie_weights()
+        return cast(nn.Module, module)
     model_class = getattr(diffusers, name)
     config = model_class.load_config(folder)
     with init_empty_weights():
@@ -122,7 +122,7 @@ def _module(part: str, state: State, home: Source, dtype: torch.dtype) -> nn.Mod
         if more:
             raise ValueError(f"there is no {more[0]} in that configuration")
     _fill(module, state, dtype)
-    return module
+    return cast(nn.Module, module)
 
 
 def _config_folder(home: Source, part: str) -> Path:

@@ -10,6 +10,7 @@ import torch
 from flowgrpo.config import LoraConfig
 from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rollout import Rollout, SampleSettings, sample_group
+from tests.mmdit import BASES
 from tests.tiny import tiny_sdxl
 
 torch.set_num_threads(1)
@@ -21,6 +22,22 @@ SETTINGS = SampleSettings(num_steps=4, guidance_scale=1.0, width=16, height=16)
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_sdxl(tmp_path_factory.mktemp("tiny") / "pipeline")
+
+
+@pytest.fixture(scope="session", params=list(BASES))
+def mmdit_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of SD3, SD3.5, FLUX.1-dev and FLUX.1-schnell, in turn."""
+    return BASES[request.param](tmp_path_factory.mktemp("mmdit") / "folder")
+
+
+@pytest.fixture(scope="session")
+def sd35_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return BASES["sd3.5"](tmp_path_factory.mktemp("mmdit") / "sd35")
+
+
+@pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return BASES["flux dev"](tmp_path_factory.mktemp("mmdit") / "flux")
 
 
 @pytest.fixture

@@ -20,33 +20,18 @@ SD3_SIGN = "joint_blocks.0.context_block.adaLN_modulation.1.bias"
 FLUX_SIGN = "double_blocks.0.img_attn.norm.key_norm.scale"
 
 
-@pytest.fixture(scope="module", params=list(BASES))
-def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return BASES[request.param](tmp_path_factory.mktemp("base") / "folder")
-
-
-@pytest.fixture(scope="module")
-def sd3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return BASES["sd3.5"](tmp_path_factory.mktemp("base") / "sd3")
-
-
-@pytest.fixture(scope="module")
-def flux(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_flux(tmp_path_factory.mktemp("base") / "flux")
-
-
 def test_a_file_with_a_third_encoder_that_the_configuration_has_not_is_refused(
-    sd3: Path, tmp_path: Path
+    sd35_folder: Path, tmp_path: Path
 ) -> None:
-    path = one_file(sd3, tmp_path / "model.safetensors")
+    path = one_file(sd35_folder, tmp_path / "model.safetensors")
     no_t5 = tiny_sd3(tmp_path / "no_t5", with_t5=False)
     with pytest.raises(ValueError, match=r"does not fit .*holds a text_encoder_3, of which .* says nothing"):
         load_policy(path, config=no_t5)
 
 
-def test_parts_that_nobody_has_are_named(folder: Path, tmp_path: Path) -> None:
-    path = one_file(folder, tmp_path / "model.safetensors", ())
-    config = without_weights(folder, tmp_path / "config", "vae", "text_encoder_2")
+def test_parts_that_nobody_has_are_named(mmdit_folder: Path, tmp_path: Path) -> None:
+    path = one_file(mmdit_folder, tmp_path / "model.safetensors", ())
+    config = without_weights(mmdit_folder, tmp_path / "config", "vae", "text_encoder_2")
     with pytest.raises(
         LookupError,
         match=r"model\.safetensors does not hold the vae and the text_encoder_2, and .*config has no weights "
@@ -55,9 +40,9 @@ def test_parts_that_nobody_has_are_named(folder: Path, tmp_path: Path) -> None:
         load_policy(path, config=config)
 
 
-def test_a_folders_part_that_is_cut_short_is_named(flux: Path, tmp_path: Path) -> None:
-    path = one_file(flux, tmp_path / "model.safetensors", ())
-    config = without_weights(flux, tmp_path / "config", "transformer")
+def test_a_folders_part_that_is_cut_short_is_named(flux_folder: Path, tmp_path: Path) -> None:
+    path = one_file(flux_folder, tmp_path / "model.safetensors", ())
+    config = without_weights(flux_folder, tmp_path / "config", "transformer")
     weights = config / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"the weights of .*config are damaged: get them again .vae/"):
@@ -86,25 +71,25 @@ def test_relatives_of_flux_are_told_what_they_are(tmp_path: Path, prefix: str, n
         load_policy(path)
 
 
-def test_a_flux_that_takes_a_picture_too_is_told_its_sibling(flux: Path, tmp_path: Path) -> None:
+def test_a_flux_that_takes_a_picture_too_is_told_its_sibling(flux_folder: Path, tmp_path: Path) -> None:
     path = changed(
-        one_file(flux, tmp_path / "model.safetensors"),
+        one_file(flux_folder, tmp_path / "model.safetensors"),
         tmp_path / "fill.safetensors",
         lambda name, t: torch.zeros(32, 96) if name.endswith("img_in.weight") else t,
     )
     with pytest.raises(ValueError, match=r"an inpainting or editing model \(96 input channels\)"):
-        load_policy(path, config=flux)
+        load_policy(path, config=flux_folder)
 
 
 @pytest.mark.parametrize("length", [0, 4, 500, -100])
 def test_a_file_that_was_cut_short_is_refused_before_it_is_read(
-    folder: Path, tmp_path: Path, length: int
+    mmdit_folder: Path, tmp_path: Path, length: int
 ) -> None:
-    whole = one_file(folder, tmp_path / "whole.safetensors").read_bytes()
+    whole = one_file(mmdit_folder, tmp_path / "whole.safetensors").read_bytes()
     path = tmp_path / "model.safetensors"
     path.write_bytes(whole[:length])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged or cut short: get it again"):
-        load_policy(path, config=folder)
+        load_policy(path, config=mmdit_folder)
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
@@ -116,14 +101,16 @@ def test_a_file_that_was_cut_short_is_refused_before_it_is_read(
     ],
 )  # fmt: skip
 def test_weights_that_are_not_finite_are_named(
-    flux: Path, tmp_path: Path, start: str, part: str, number: float
+    flux_folder: Path, tmp_path: Path, start: str, part: str, number: float
 ) -> None:
     def spoiled(name: str, tensor: Tensor) -> Tensor:
         return torch.full_like(tensor, number) if name.startswith(start) else tensor
 
-    path = changed(one_file(flux, tmp_path / "whole.safetensors"), tmp_path / "model.safetensors", spoiled)
+    path = changed(
+        one_file(flux_folder, tmp_path / "whole.safetensors"), tmp_path / "model.safetensors", spoiled
+    )
     with pytest.raises(ValueError, match=f"in the {part} of .* holds numbers that are not finite"):
-        load_policy(path, config=flux)
+        load_policy(path, config=flux_folder)
 
 
 @pytest.mark.parametrize(
@@ -156,17 +143,17 @@ def test_a_file_that_lacks_a_tensor_or_has_it_in_another_shape_is_refused(
 
 
 def test_a_file_does_not_fit_the_configuration_of_another_model(
-    sd3: Path, flux: Path, tmp_path: Path
+    sd35_folder: Path, flux_folder: Path, tmp_path: Path
 ) -> None:
-    path = one_file(flux, tmp_path / "model.safetensors")
+    path = one_file(flux_folder, tmp_path / "model.safetensors")
     schnell = tiny_flux(tmp_path / "schnell", guidance_input=False)
-    for told in (sd3, tiny_sd15(tmp_path / "sd15"), path, schnell):
+    for told in (sd35_folder, tiny_sd15(tmp_path / "sd15"), path, schnell):
         with pytest.raises(ValueError, match="does not fit the configuration of"):
             load_policy(path, config=told)
     with pytest.raises(LookupError, match=r"there is no folder .*nothing.*: name a diffusers folder"):
         load_policy(path, config=tmp_path / "nothing")
     with pytest.raises(ValueError, match="is a flow, which predicts a velocity: leave prediction out"):
-        load_policy(path, config=flux, prediction="v_prediction")
+        load_policy(path, config=flux_folder, prediction="v_prediction")
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])

@@ -100,10 +100,20 @@ def test_after_a_network_call_broke_the_main_process_leaves_without_a_word(
     db: Database, tiny: Checkpoint
 ) -> None:
     """As in a sample grid that it draws alone: the others hang in the same call and hear nothing."""
+    said: list[object] = []
+
+    class Heard(World):
+        def share(self, value: object = None) -> object:
+            said.append(value)
+            return value
+
     lead = Lead(trainer_of(db, begin(db, new_run(db, tiny))).learner)
-    lead.world = World(0, 2)
+    lead.world = Heard(0, 2)
+    lead.end()
+    assert said == [None]
     lead.world.is_calling = True
     lead.end()
+    assert said == [None]
 
 
 def test_our_configuration_has_every_setting_of_sharding_and_no_other() -> None:

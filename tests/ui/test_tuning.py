@@ -274,6 +274,21 @@ def test_a_run_that_is_held_to_the_guided_base_comes_closer_to_it(
     assert all(words in html for words in told)
 
 
+def test_a_run_says_where_it_is_held_and_how_its_passes_are_cut(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(
+        services, base.id, replace(tuning.preset_form("fast and faithful"), prompts="portrait, smile")
+    )
+    with db.write() as session:
+        row = session.get(Run, run.id)
+        assert row is not None
+        row.config = row.config | {"update": row.config["update"] | {"kl_steps": 1, "minibatches": 4}}
+    html = tuning.run_html(services, run.id)
+    assert "to the base at guidance 2, at 1 of the other steps too" in html
+    assert "falling to 0, in 4 minibatches" in html
+
+
 def test_the_estimate_counts_the_backward_passes_and_the_reference(
     services: Services, base: Checkpoint
 ) -> None:
