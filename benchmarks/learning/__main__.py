@@ -1,9 +1,11 @@
 """The proof: base, continued SFT, DDPO, FlowGRPO as published, FlowGRPO ours, NFT and AWM on the starter.
 
-    python -m benchmarks.learning [--quick] [--only ours --only ddpo] [--seeds 3] [--updates 40] [--report]
+    python -m benchmarks.learning [--task fine_and_rare] [--quick] [--only ours --only ddpo] [--seeds 3]
+        [--updates 40] [--report]
 
 Races that are on disk are not run again, and one that was cut short goes on, so the whole may be done in
-parts. Writes `build/bench/learning/<method>-<seed>.json`, `table.md`, `claims-<method>.md` and `curves.png`.
+parts. Writes `build/bench/learning/<method>-<seed>.json`, `table.md`, `claims-<method>.md` and `curves.png`;
+those of another task than the first lie in a folder of its name.
 Times are of computing; with OMP_NUM_THREADS=1 they are wall-clock, whatever else runs.
 """
 
@@ -20,6 +22,7 @@ from benchmarks.learning import claims, table
 from benchmarks.learning.judging import Judging
 from benchmarks.learning.methods import Method, methods
 from benchmarks.learning.race import Result, race, save
+from benchmarks.learning.tasks import FAST, TASKS, Task
 from flowgrpo.policies import load_policy
 from flowgrpo.runs.device import use_all_cores
 from flowgrpo.runs.worker import WEIGHTS
@@ -31,29 +34,33 @@ def main() -> None:
     """Entry point."""
     use_all_cores()
     given = _arguments()
-    folder = given.out or (FOLDER / "quick" if given.quick else FOLDER)
-    judging = Judging(WEIGHTS, folder)
+    task = TASKS[given.task]
+    home = FOLDER if task is FAST else FOLDER / task.name
+    folder = given.out or (home / "quick" if given.quick else home)
+    judging = Judging(WEIGHTS, folder, task=task)
     if given.quick:
-        judging = Judging(WEIGHTS, folder, num_prompts=32, num_seeds=2, glance_prompts=32)
-    entrants = methods()
+        judging = Judging(WEIGHTS, folder, num_prompts=32, num_seeds=2, glance_prompts=32, task=task)
+    entrants = methods(task)
     if not given.report:
         _base(judging, folder)
         for seed in range(given.seeds):
             for name in given.only or entrants:
                 _run(entrants[name], seed, given.updates, given.every, judging, folder)
-    _report(folder, {"base": "base"} | {name: method.title for name, method in entrants.items()})
+    _report(task, folder, {"base": "base"} | {name: method.title for name, method in entrants.items()})
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning", description=__doc__)
+    parser.add_argument("--task", choices=TASKS, default=FAST.name)
     parser.add_argument("--quick", action="store_true", help="one seed, few updates, at most 12 minutes")
     parser.add_argument("--only", action="append", help="a method; may be given several times")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--updates", type=int, default=40)
+    parser.add_argument("--updates", type=int, help="by default the task's")
     parser.add_argument("--every", type=int, default=10, help="updates between measurements")
     parser.add_argument("--out", type=Path, help=f"by default {FOLDER}")
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
     given = parser.parse_args()
+    given.updates = given.updates or TASKS[given.task].updates
     if given.quick:
         given.seeds, given.updates, given.every = 1, min(given.updates, 3), 3
     return given
@@ -79,14 +86,14 @@ def _run(method: Method, seed: int, updates: int, every: int, judging: Judging, 
         console.print(f"{method.title}, seed {seed}: {point}")
 
 
-def _report(folder: Path, titles: dict[str, str]) -> None:
+def _report(task: Task, folder: Path, titles: dict[str, str]) -> None:
     races = table.load(folder)
     lines = table.rows(races, titles)
     table.show(lines)
     (folder / "table.md").write_text(table.markdown(lines))
     for name in titles:
         if name.startswith("ours") and name in races:
-            told = claims.markdown(claims.check(races, name))
+            told = claims.markdown(claims.check(races, name, task))
             (folder / f"claims-{name}.md").write_text(told)
             Console(width=160).print(f"[bold]{titles[name]}[/]\n{told}")
     table.plot(races, titles, folder / "curves.png")

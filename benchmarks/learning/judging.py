@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 from safetensors.torch import save_file
 from torch import Tensor
 
+from benchmarks.learning.tasks import FAST, Sampler, Task
 from flowgrpo.config import DEFAULT_WEIGHTS
 from flowgrpo.evaluation import Column, Evaluator, Figure, Measurements, kernel_distance
 from flowgrpo.frechet import frechet_distance
@@ -23,8 +24,6 @@ from flowgrpo.rollout import sample
 from flowgrpo.starter.dataset import Portraits, portraits
 from flowgrpo.starter.portraits import caption
 
-SAMPLERS: dict[str, tuple[int, float]] = {"fast": (8, 1.0), "guided": (16, 3.0)}
-"""Name to (steps, guidance): the task's sampler, and what it is to reach."""
 _SEEDS_FROM = 20_000
 _AT_ONCE = 64
 
@@ -40,6 +39,7 @@ class Judging:
         num_references: Renders that KID and FID compare with.
         num_seeds: Images per prompt of the final measurement.
         glance_prompts: Prompts of the measurements on the way, one image each.
+        task: Its samplers are drawn with.
     """
 
     weights: Path
@@ -48,6 +48,7 @@ class Judging:
     num_references: int = 1024
     num_seeds: int = 2
     glance_prompts: int = 128
+    task: Task = FAST
 
     @cached_property
     def renders(self) -> Portraits:
@@ -72,7 +73,7 @@ class Judging:
     def glance(self, policy: Policy) -> dict[str, float]:
         """Judge, KID and the weighted training rewards, on few images of the task's sampler."""
         prompts = self.prompts[: self.glance_prompts]
-        images = draw(policy, prompts, 1, "fast")
+        images = draw(policy, prompts, 1, self.task.sampler)
         found = self.evaluator.measure(images, prompts)
         kid = kernel_distance(found.features.flatten(0, 1), self.evaluator.reference).value
         return {"judge": _mean(found, "judge"), "kid": kid, "reward": self.reward(images, prompts)}
@@ -86,10 +87,10 @@ class Judging:
 
     def whole(self, policy: Policy, name: str, seed: int) -> dict[str, dict[str, float]]:
         """All columns in both samplers; what intervals are made of goes to disk."""
-        return {sampler: self._measure(policy, name, seed, sampler) for sampler in SAMPLERS}
+        return {sampler: self._measure(policy, name, seed, sampler) for sampler in self.task.samplers}
 
     def _measure(self, policy: Policy, name: str, seed: int, sampler: str) -> dict[str, float]:
-        images = draw(policy, self.prompts, self.num_seeds, sampler)
+        images = draw(policy, self.prompts, self.num_seeds, self.task.samplers[sampler])
         found = self.evaluator.measure(images, self.prompts)
         self._keep(found, self.folder / f"{name}-{seed}-{sampler}.safetensors")
         flat = found.features.flatten(0, 1)
@@ -110,10 +111,10 @@ class Judging:
 
 
 def draw(
-    policy: Policy, prompts: list[str], num_seeds: int, sampler: str
+    policy: Policy, prompts: list[str], num_seeds: int, sampler: Sampler
 ) -> UInt8[Tensor, "prompt seed 3 height width"]:
     """Images of the prompts at fixed seeds."""
-    num_steps, guidance = SAMPLERS[sampler]
+    num_steps, guidance = sampler
     texts = [prompt for prompt in prompts for _ in range(num_seeds)]
     drawn = sample(
         policy, texts, seeds=[_SEEDS_FROM + number for number in range(len(texts))], num_steps=num_steps,
