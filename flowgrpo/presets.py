@@ -63,18 +63,21 @@ def smoke(prompts: Prompts) -> RunConfig:
 
 def fast_and_faithful(prompts: Prompts, num_updates: int = 40) -> RunConfig:
     """Eight steps without guidance, tuned towards what sixteen guided ones show; 7 minutes on two cores.
-    Source: ours (docs/benchmarks.md): the first steps alone, where noise decides the most, each with the same
-    say. The policy is held to the guided base, which teaches most of it; sample the result without guidance.
+    Source: ours (docs/benchmarks.md, docs/decisions/0005): two steps of each group from anywhere, each with
+    the same say, and the guided base to hold on to there and at one more. Sample the result without guidance.
     """
     return RunConfig(
         prompts=prompts,
         reward_weights=DEFAULT_WEIGHTS,
         algorithm=FlowGRPO(step_weight="inv_kappa"),
         num_updates=num_updates,
-        rollout=RolloutConfig(window="first"),
+        rollout=RolloutConfig(window="random", window_size=2),
         advantages=AdvantageConfig(std="pooled"),
-        update=UpdateConfig(learning_rate=2e-3, decay="linear", kl_weight=0.1, reference_guidance=2.0),
-    )
+        update=UpdateConfig(
+            learning_rate=2e-3, decay="linear", kl_weight=0.03, reference_guidance=3.0, kl_steps=1,
+            minibatches=4,
+        ),
+    )  # fmt: skip
 
 
 # Ours, on SSD-1B

@@ -8,16 +8,13 @@ from typing import Any
 from benchmarks.learning.tasks import FAST, Task
 from flowgrpo.choices import AWM, DDPO, NFT, SFT, Algorithm, FlowGRPO
 from flowgrpo.config import DEFAULT_WEIGHTS, AdvantageConfig, RolloutConfig, RunConfig, UpdateConfig
+from flowgrpo.presets import fast_and_faithful
 from flowgrpo.starter.dataset import plan
 from flowgrpo.starter.portraits import caption
 
 NUM_PROMPTS = 512
 """Training prompts; none of their combinations is among the held-out ones."""
 IMAGES_PER_UPDATE = 64
-GUIDANCE = 2.0
-"""Of the base that ours is held to: at 3 the base follows its prompts a little better and its images are
-further from the renders.
-"""
 
 
 @dataclass(frozen=True)
@@ -35,9 +32,13 @@ class Method:
     config: RunConfig
 
 
+def _prompts() -> tuple[str, ...]:
+    return tuple(caption(attributes) for attributes in plan("demo", NUM_PROMPTS))
+
+
 def _run(algorithm: Algorithm, **sections: Any) -> RunConfig:
     return RunConfig(
-        prompts=tuple(caption(attributes) for attributes in plan("demo", NUM_PROMPTS)),
+        prompts=_prompts(),
         reward_weights={} if algorithm.name == "sft" else DEFAULT_WEIGHTS,
         algorithm=algorithm,
         **sections,
@@ -51,9 +52,9 @@ def methods(task: Task = FAST) -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
-        Method("ours_plain", "the same by its rewards alone, held to no base", _plain()),
         Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
-        Method("ours_held", "ours, held at one more step, in four minibatches", _held()),
+        Method("first_steps", "FlowGRPO at the first three steps, held to the guided base", _first()),
+        Method("first_plain", "the same by its rewards alone, held to no base", _first_plain()),
         Method("ours_fine", "FlowGRPO, ours, two steps in four minibatches", _fine()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
         Method("awm", "AWM", _forward(AWM())),
@@ -103,18 +104,15 @@ def _published() -> RunConfig:
     )  # fmt: skip
 
 
-def _ours() -> RunConfig:
-    """Three steps in the beginning, where noise decides the most, and a guided base to hold on to."""
-    return _first_steps(learning_rate=2e-3, kl_weight=0.1, reference_guidance=GUIDANCE)
+def _ours(**update: Any) -> RunConfig:
+    """The shipped preset: two steps from anywhere and one more to hold on to the guided base at."""
+    preset = fast_and_faithful(_prompts())
+    return preset.model_copy(update={"update": preset.update.model_copy(update=update)})
 
 
-def _held() -> RunConfig:
-    """The policy gradient at two steps, the guided base at a third one too, any of the others: what the first
-    steps teach would else change those.
-    """
-    return _first_steps(
-        window_size=2, learning_rate=1e-3, kl_weight=0.1, reference_guidance=2.5, kl_steps=1, minibatches=4
-    )
+def _guided_kl() -> RunConfig:
+    """What the guided base alone teaches: the KL outweighs the policy gradient thousands of times over."""
+    return _ours(kl_weight=100.0)
 
 
 def _fine() -> RunConfig:
@@ -127,20 +125,20 @@ def _fine() -> RunConfig:
     )
 
 
-def _plain() -> RunConfig:
+def _first() -> RunConfig:
+    """Three steps in the beginning, where noise decides the most, and a guided base to hold on to."""
+    return _first_steps(learning_rate=2e-3, kl_weight=0.1, reference_guidance=2.0)
+
+
+def _first_plain() -> RunConfig:
     """What the rewards alone teach: nothing holds the policy but its clip."""
     return _first_steps(learning_rate=2e-3, kl_weight=0)
 
 
-def _guided_kl() -> RunConfig:
-    """What the guided base alone teaches: the KL outweighs the policy gradient a thousand times over."""
-    return _first_steps(learning_rate=2e-3, kl_weight=100.0, reference_guidance=GUIDANCE)
-
-
-def _first_steps(window_size: int = 3, **update: Any) -> RunConfig:
+def _first_steps(**update: Any) -> RunConfig:
     return _run(
         FlowGRPO(step_weight="inv_kappa"),
-        rollout=RolloutConfig(window="first", window_size=window_size),
+        rollout=RolloutConfig(window="first"),
         advantages=AdvantageConfig(std="pooled"),
         update=UpdateConfig(decay="linear", **update),
     )
