@@ -45,7 +45,9 @@ def main() -> None:
         _base(judging, folder)
         for seed in range(given.seeds):
             for name in given.only or entrants:
-                _run(entrants[name], seed, given.updates, given.every, judging, folder)
+                method = entrants[name]
+                updates = round(given.updates * method.length)
+                _run(method, seed, updates, given.every, judging, folder)
     _report(task, folder, {"base": "base"} | {name: method.title for name, method in entrants.items()})
 
 
@@ -61,6 +63,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
     given = parser.parse_args()
     given.updates = given.updates or TASKS[given.task].updates
+    entrants = TASKS[given.task].entrants
+    if odd := set(given.only or ()) - set(entrants):
+        parser.error(f"{', '.join(sorted(odd))} does not race for {given.task}: {', '.join(entrants)}")
     if given.quick:
         given.seeds, given.updates, given.every = 1, min(given.updates, 3), 3
     return given

@@ -40,6 +40,7 @@ class Judging:
         num_seeds: Images per prompt of the final measurement.
         glance_prompts: Prompts of the measurements on the way, one image each.
         task: Its samplers are drawn with.
+        first_prompt: Prompts and seeds before this one are left for other measurements.
     """
 
     weights: Path
@@ -49,6 +50,7 @@ class Judging:
     num_seeds: int = 2
     glance_prompts: int = 128
     task: Task = FAST
+    first_prompt: int = 0
 
     @cached_property
     def renders(self) -> Portraits:
@@ -63,7 +65,25 @@ class Judging:
     @cached_property
     def prompts(self) -> list[str]:
         """Their captions."""
-        return [caption(attributes) for attributes in self.renders.attributes[: self.num_prompts]]
+        return [caption(attributes) for attributes in self.renders.attributes[self._rows]]
+
+    @property
+    def _rows(self) -> slice:
+        return slice(self.first_prompt, self.first_prompt + self.num_prompts)
+
+    def _draw(
+        self, policy: Policy, prompts: list[str], num_seeds: int, sampler: Sampler
+    ) -> UInt8[Tensor, "prompt seed 3 height width"]:
+        """Images of the prompts at fixed seeds."""
+        num_steps, guidance = sampler
+        texts = [prompt for prompt in prompts for _ in range(num_seeds)]
+        first_seed = _SEEDS_FROM + self.first_prompt * num_seeds
+        drawn = sample(
+            policy, texts, seeds=range(first_seed, first_seed + len(texts)), num_steps=num_steps,
+            guidance_scale=guidance, width=64, height=64, micro_batch_size=_AT_ONCE,
+        )  # fmt: skip
+        images: Tensor = drawn.images_uint8.unflatten(0, (len(prompts), num_seeds))
+        return images
 
     @cached_property
     def evaluator(self) -> Evaluator:
@@ -73,7 +93,7 @@ class Judging:
     def glance(self, policy: Policy) -> dict[str, float]:
         """Judge, KID and the weighted training rewards, on few images of the task's sampler."""
         prompts = self.prompts[: self.glance_prompts]
-        images = draw(policy, prompts, 1, self.task.sampler)
+        images = self._draw(policy, prompts, 1, self.task.sampler)
         found = self.evaluator.measure(images, prompts)
         kid = kernel_distance(found.features.flatten(0, 1), self.evaluator.reference).value
         return {"judge": _mean(found, "judge"), "kid": kid, "reward": self.reward(images, prompts)}
@@ -87,14 +107,15 @@ class Judging:
 
     def whole(self, policy: Policy, name: str, seed: int) -> dict[str, dict[str, float]]:
         """All columns in both samplers; what intervals are made of goes to disk."""
-        return {sampler: self._measure(policy, name, seed, sampler) for sampler in self.task.samplers}
+        return {sampler: self.measure(policy, name, seed, sampler) for sampler in self.task.samplers}
 
-    def _measure(self, policy: Policy, name: str, seed: int, sampler: str) -> dict[str, float]:
-        images = draw(policy, self.prompts, self.num_seeds, self.task.samplers[sampler])
+    def measure(self, policy: Policy, name: str, seed: int, sampler: str) -> dict[str, float]:
+        """All columns in one of them."""
+        images = self._draw(policy, self.prompts, self.num_seeds, self.task.samplers[sampler])
         found = self.evaluator.measure(images, self.prompts)
         self._keep(found, self.folder / f"{name}-{seed}-{sampler}.safetensors")
         flat = found.features.flatten(0, 1)
-        references = self.renders.images[: self.num_prompts].repeat_interleave(self.num_seeds, dim=0)
+        references = self.renders.images[self._rows].repeat_interleave(self.num_seeds, dim=0)
         pairs = paired(images.flatten(0, 1), references)
         return {
             **{metric: _mean(found, metric) for metric in found.columns},
@@ -108,20 +129,6 @@ class Judging:
     def _keep(self, found: Measurements, path: Path) -> None:
         columns = {name: torch.from_numpy(column.copy()) for name, column in found.columns.items()}
         save_file(columns | {"features": found.features.half().contiguous()}, path)
-
-
-def draw(
-    policy: Policy, prompts: list[str], num_seeds: int, sampler: Sampler
-) -> UInt8[Tensor, "prompt seed 3 height width"]:
-    """Images of the prompts at fixed seeds."""
-    num_steps, guidance = sampler
-    texts = [prompt for prompt in prompts for _ in range(num_seeds)]
-    drawn = sample(
-        policy, texts, seeds=[_SEEDS_FROM + number for number in range(len(texts))], num_steps=num_steps,
-        guidance_scale=guidance, width=64, height=64, micro_batch_size=_AT_ONCE,
-    )  # fmt: skip
-    images: Tensor = drawn.images_uint8.unflatten(0, (len(prompts), num_seeds))
-    return images
 
 
 def _over_prompts(column: Column) -> Figure:

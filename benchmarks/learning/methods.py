@@ -25,11 +25,13 @@ class Method:
         name: of its files and on the command line.
         title: in the table and the plot.
         config: of its run; the seed and the number of updates are the race's.
+        length: of its race, in those of the others.
     """
 
     name: str
     title: str
     config: RunConfig
+    length: float = 1.0
 
 
 def _prompts() -> tuple[str, ...]:
@@ -52,9 +54,13 @@ def methods(task: Task = FAST) -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
-        Method("guided_kl", "the same, held to the guided base and hardly rewarded", _guided_kl()),
-        Method("first_steps", "FlowGRPO at the first three steps, held to the guided base", _first()),
-        Method("first_plain", "the same by its rewards alone, held to no base", _first_plain()),
+        Method("ours_long", "ours, half as long again", _ours(), length=1.5),
+        Method("guided_kl", "ours, held to the guided base and hardly rewarded", _guided_kl()),
+        Method("first_steps", "the first three steps, held to the guided base", _first()),
+        Method("first_guided", "the first three steps, held to it and hardly rewarded", _first_guided()),
+        Method(
+            "first_plain", "the first three steps by their rewards alone, held to no base", _first_plain()
+        ),
         Method("ours_fine", "FlowGRPO, ours, two steps in four minibatches", _fine()),
         Method("nft", "DiffusionNFT", _forward(NFT(old_rate=0.01))),
         Method("awm", "AWM", _forward(AWM())),
@@ -128,6 +134,11 @@ def _fine() -> RunConfig:
 def _first() -> RunConfig:
     """Three steps in the beginning, where noise decides the most, and a guided base to hold on to."""
     return _first_steps(learning_rate=2e-3, kl_weight=0.1, reference_guidance=2.0)
+
+
+def _first_guided() -> RunConfig:
+    """What the guided base alone teaches in these steps."""
+    return _first_steps(learning_rate=2e-3, kl_weight=100.0, reference_guidance=2.0)
 
 
 def _first_plain() -> RunConfig:

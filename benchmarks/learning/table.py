@@ -147,10 +147,17 @@ def plot(races: Mapping[str, list[Race]], titles: Mapping[str, str], path: Path)
     plt.close(figure)
 
 
+def measured_by_all(runs: Sequence[Race]) -> dict[float, list[dict[str, float]]]:
+    """Number of updates to the points of all seeds there; seeds may have been looked at at other places."""
+    curves = [{point["updates"]: point for point in run.curve} for run in runs]
+    shared = set(curves[0]).intersection(*curves[1:])
+    return {updates: [curve[updates] for curve in curves] for updates in shared}
+
+
 def _line(
     panel: Any, runs: Sequence[Race], metric: str, key: str, title: str, scale: Callable[[float], float]
 ) -> None:
-    points = list(zip(*(run.curve for run in runs), strict=False))
+    points = [at for _, at in sorted(measured_by_all(runs).items())]
     across = [scale(mean(point[key] for point in at)) for at in points]
     values = [spread([point[metric] for point in at]) for at in points]
     (line,) = panel.plot(across, [one.value for one in values], label=title)

@@ -38,7 +38,8 @@ class Task:
 FAST = Task(
     "fast_and_faithful", "8 steps without guidance", (8, 1.0), updates=40,
     entrants=(
-        "sft", "ddpo", "published", "ours", "guided_kl", "first_steps", "first_plain", "nft", "awm",
+        "sft", "ddpo", "published", "ours", "ours_long", "guided_kl", "first_steps", "first_guided",
+        "first_plain", "nft", "awm",
     ),
 )  # fmt: skip
 """No guidance: the base gets attributes wrong, hair colour above all."""

@@ -94,3 +94,11 @@ def test_races_come_back_from_disk_and_unfinished_ones_do_not(tmp_path: Path) ->
     (tmp_path / "ours-0.json").write_text(json.dumps(done | {"final": {"fast": {"judge": 1.0}}}))
     (tmp_path / "ours-1.json").write_text(json.dumps(cut | {"final": {}}))
     assert [race.seed for race in table.load(tmp_path)["ours"]] == [0]
+
+
+def test_a_curve_has_the_points_that_every_seed_was_measured_at() -> None:
+    often = Race("ours", 0, [{"updates": step, "judge": 0.9} for step in (0, 10, 20, 30, 40)], {})
+    seldom = Race("ours", 1, [{"updates": step, "judge": 0.7} for step in (0, 20, 40)], {})
+    found = table.measured_by_all([often, seldom])
+    assert sorted(found) == [0, 20, 40]
+    assert [point["judge"] for point in found[20]] == [0.9, 0.7]

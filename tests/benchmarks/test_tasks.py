@@ -44,3 +44,9 @@ def test_training_prompts_are_the_same_everywhere_and_of_no_held_out_combination
     held_out = {caption(attributes) for attributes in plan("held_out", 1024)}
     assert all(is_held_out(attributes) for attributes in plan("held_out", 16))
     assert not held_out & set(*trained)
+
+
+def test_no_two_methods_of_a_task_have_the_same_title() -> None:
+    for task in TASKS.values():
+        titles = [method.title for method in methods(task).values()]
+        assert len(set(titles)) == len(titles)

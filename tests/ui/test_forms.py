@@ -101,7 +101,7 @@ def test_what_the_form_has_no_field_for_comes_from_the_preset() -> None:
     config = forms.check_run(run_form(preset="fast and faithful"), width=64, height=64)
     preset = STARTER_PRESETS["fast and faithful"](config.prompts)
     assert (config.algorithm, config.advantages) == (preset.algorithm, preset.advantages)
-    assert config.rollout.window == preset.rollout.window == "first"
+    assert config.rollout.window == preset.rollout.window == "random"
     assert config.update.decay == preset.update.decay == "linear"
     assert config.update.reference_guidance == preset.update.reference_guidance
     assert config.update.kl_steps == preset.update.kl_steps

@@ -285,7 +285,7 @@ def test_a_run_says_where_it_is_held_and_how_its_passes_are_cut(
         assert row is not None
         row.config = row.config | {"update": row.config["update"] | {"kl_steps": 1, "minibatches": 4}}
     html = tuning.run_html(services, run.id)
-    assert "to the base at guidance 2, at 1 of the other steps too" in html
+    assert "to the base at guidance 3, at 1 of the other steps too" in html
     assert "falling to 0, in 4 minibatches" in html
 
 
