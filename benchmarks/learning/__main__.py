@@ -27,24 +27,23 @@ from flowgrpo.policies import load_policy
 from flowgrpo.runs.device import use_all_cores
 from flowgrpo.runs.worker import WEIGHTS
 
-FOLDER = RESULTS / "learning"
-
 
 def main() -> None:
     """Entry point."""
     use_all_cores()
     given = _arguments()
     task = TASKS[given.task]
-    home = FOLDER if task is FAST else FOLDER / task.name
+    home = RESULTS / task.folder
     folder = given.out or (home / "quick" if given.quick else home)
     judging = Judging(WEIGHTS, folder, task=task)
     if given.quick:
         judging = Judging(WEIGHTS, folder, num_prompts=32, num_seeds=2, glance_prompts=32, task=task)
     entrants = methods(task)
+    left_out = task.variants if given.quick else ()
     if not given.report:
         _base(judging, folder)
         for seed in range(given.seeds):
-            for name in given.only or entrants:
+            for name in given.only or [name for name in entrants if name not in left_out]:
                 method = entrants[name]
                 updates = round(given.updates * method.length)
                 _run(method, seed, updates, given.every, judging, folder)
@@ -59,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, help="by default the task's")
     parser.add_argument("--every", type=int, default=10, help="updates between measurements")
-    parser.add_argument("--out", type=Path, help=f"by default {FOLDER}")
+    parser.add_argument("--out", type=Path, help=f"by default in {RESULTS}")
     parser.add_argument("--report", action="store_true", help="only the table, from what is on disk")
     given = parser.parse_args()
     given.updates = given.updates or TASKS[given.task].updates

@@ -39,15 +39,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.learning.confirm", description=__doc__)
     parser.add_argument("--task", choices=TASKS, default=FAST.name)
     parser.add_argument("--only", action="append", help="a method; may be given several times")
-    parser.add_argument("--out", type=Path, default=RESULTS / "learning", help="folder of the races")
+    parser.add_argument("--out", type=Path, help=f"folder of the races, by default in {RESULTS}")
     given = parser.parse_args()
-    judging = Judging(WEIGHTS, given.out, task=TASKS[given.task])
+    task = TASKS[given.task]
+    folder = given.out or RESULTS / task.folder
+    judging = Judging(WEIGHTS, folder, task=task)
     fresh = replace(judging, first_prompt=judging.num_prompts)
     try:
-        found = confirm(fresh, given.out, given.only or ["ours"])
+        found = confirm(fresh, folder, given.only or [name for name in task.entrants if "ours" in name])
     except LookupError as error:
         parser.error(str(error))
-    (given.out / "confirmed.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / "confirmed.json").write_text(json.dumps(found, indent=1) + "\n")
     _show(found)
 
 

@@ -21,6 +21,7 @@ class Task:
         sampler: of the rollouts and of the measurements.
         updates: of a race, unless told otherwise.
         entrants: methods that race.
+        variants: those of them that a quick race leaves out.
     """
 
     name: str
@@ -28,6 +29,12 @@ class Task:
     sampler: Sampler
     updates: int
     entrants: tuple[str, ...]
+    variants: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> str:
+        """Of its races, below the results of all benchmarks."""
+        return "learning" if self is FAST else f"learning/{self.name}"
 
     @property
     def samplers(self) -> Mapping[str, Sampler]:
@@ -41,6 +48,7 @@ FAST = Task(
         "sft", "ddpo", "published", "ours", "ours_long", "guided_kl", "first_steps", "first_guided",
         "first_plain", "nft", "awm",
     ),
+    variants=("ours_long", "guided_kl", "first_steps", "first_guided", "first_plain"),
 )  # fmt: skip
 """No guidance: the base gets attributes wrong, hair colour above all."""
 FINE = Task(

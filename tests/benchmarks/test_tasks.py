@@ -50,3 +50,13 @@ def test_no_two_methods_of_a_task_have_the_same_title() -> None:
     for task in TASKS.values():
         titles = [method.title for method in methods(task).values()]
         assert len(set(titles)) == len(titles)
+
+
+def test_a_quick_race_leaves_out_variants_of_a_method_and_keeps_every_method() -> None:
+    for task in TASKS.values():
+        assert set(task.variants) <= set(task.entrants)
+        assert {"sft", "ddpo", "published", "nft", "awm"} <= set(task.entrants) - set(task.variants)
+
+
+def test_races_of_two_tasks_lie_apart() -> None:
+    assert len({task.folder for task in TASKS.values()}) == len(TASKS)
