@@ -73,7 +73,8 @@ def _arguments() -> argparse.Namespace:
 def _base(judging: Judging, folder: Path) -> None:
     """The base is a race of no updates."""
     if not (folder / "base-0.json").exists():
-        base = Result("base", 0, final=judging.whole(load_policy(WEIGHTS / "pipeline"), "base", 0))
+        policy = load_policy(WEIGHTS / "pipeline")
+        base = Result("base", 0, final=judging.whole(policy, "base", 0, judging.task.samplers))
         base.curve.append({"updates": 0, "images": 0, "evaluations": 0, "seconds": 0.0})
         save(base, folder)
 

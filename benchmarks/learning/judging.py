@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,9 +106,11 @@ class Judging:
         scores = load_stack(DEFAULT_WEIGHTS, self.weights).score(batch)
         return sum(weight * float(scores[name].values.mean()) for name, weight in DEFAULT_WEIGHTS.items())
 
-    def whole(self, policy: Policy, name: str, seed: int) -> dict[str, dict[str, float]]:
-        """All columns in both samplers; what intervals are made of goes to disk."""
-        return {sampler: self.measure(policy, name, seed, sampler) for sampler in self.task.samplers}
+    def whole(
+        self, policy: Policy, name: str, seed: int, samplers: Iterable[str]
+    ) -> dict[str, dict[str, float]]:
+        """All columns in some of the task's samplers; what intervals are made of goes to disk."""
+        return {sampler: self.measure(policy, name, seed, sampler) for sampler in samplers}
 
     def measure(self, policy: Policy, name: str, seed: int, sampler: str) -> dict[str, float]:
         """All columns in one of them."""

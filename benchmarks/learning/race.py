@@ -174,7 +174,7 @@ def race(
             racer.save(kept, result)
             yield result
     with racer.policy.weights(racer.learner.ema):
-        result.final = judging.whole(racer.policy, method.name, seed)
+        result.final = judging.whole(racer.policy, method.name, seed, judging.task.measured)
     yield result
 
 
