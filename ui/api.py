@@ -225,7 +225,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             checkpoint: id to start from.
             prompts: training prompts.
             held_out: prompts that are never trained on.
-            preset: "smoke" or "fast and faithful".
+            preset: "smoke", "fast and faithful" or "thorough".
             weights: reward name to weight; the preset's when left out.
             num_updates: optimiser updates; 0 for the preset's.
             name: what the run is called.

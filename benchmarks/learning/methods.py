@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.learning.tasks import FAST, Task
 from flowgrpo.choices import AWM, DDPO, NFT, SFT, Algorithm, FlowGRPO
 from flowgrpo.config import DEFAULT_WEIGHTS, AdvantageConfig, RolloutConfig, RunConfig, UpdateConfig
-from flowgrpo.presets import fast_and_faithful
+from flowgrpo.presets import fast_and_faithful, thorough
 from flowgrpo.starter.dataset import plan
 from flowgrpo.starter.portraits import caption
 
@@ -55,7 +55,7 @@ def methods(task: Task = FAST) -> dict[str, Method]:
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
         Method("ours_long", "ours, half as long again", _ours(), length=1.5),
-        Method("ours_wide", "ours, 16 prompts an update, held at three more steps", _wide(), length=1.5),
+        Method("ours_thorough", "ours, thorough", thorough(_prompts())),
         Method("guided_kl", "ours, held to the guided base and hardly rewarded", _guided_kl()),
         Method("first_steps", "the first three steps, held to the guided base", _first()),
         Method("first_guided", "the first three steps, held to it and hardly rewarded", _first_guided()),
@@ -116,15 +116,6 @@ def _ours(**update: Any) -> RunConfig:
     """The shipped preset: two steps from anywhere and one more to hold on to the guided base at."""
     preset = fast_and_faithful(_prompts())
     return preset.model_copy(update={"update": preset.update.model_copy(update=update)})
-
-
-def _wide() -> RunConfig:
-    """More prompts and more of the guided base in an update, for whom an image may cost more: a colour that
-    one caption in eight asks for is seen twice in each of them.
-    """
-    preset = _ours(kl_steps=3, reference_guidance=2.5)
-    rollout = preset.rollout.model_copy(update={"group_size": 4, "groups_per_update": 16})
-    return preset.model_copy(update={"rollout": rollout})
 
 
 def _guided_kl() -> RunConfig:

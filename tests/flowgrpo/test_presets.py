@@ -8,6 +8,7 @@ import pytest
 
 from flowgrpo.config import RunConfig
 from flowgrpo.presets import D_FLUX_720, D_SD15_512, D_SD35_512, PRESETS, STARTER_PRESETS
+from flowgrpo.work import held_steps, images_of
 
 SOURCE = re.compile(r"Source: (?:ours|arXiv \d{4}\.\d{5}|[\w-]+/[\w-]+)")
 PUBLISHED = ("flow_grpo", "Flow-GRPO-Fast", "DanceGRPO", "MixGRPO", "DiffusionNFT", "AWM", "DDPO")
@@ -23,8 +24,15 @@ def test_every_preset_is_a_whole_configuration_with_a_source(name: str) -> None:
 
 def test_the_announced_presets_are_there_by_name() -> None:
     assert set(PUBLISHED) < set(PRESETS)
-    assert {"SSD-1B, 24 GB", "SSD-1B, 16 GB", "smoke", "fast and faithful"} < set(PRESETS)
+    assert {"SSD-1B, 24 GB", "SSD-1B, 16 GB", "smoke", "fast and faithful", "thorough"} < set(PRESETS)
     assert set(STARTER_PRESETS) < set(PRESETS)
+
+
+def test_the_thorough_preset_makes_as_many_images_of_more_prompts_and_is_held_at_more_steps() -> None:
+    short, long = (STARTER_PRESETS[name](("red hair",)) for name in ("fast and faithful", "thorough"))
+    assert images_of(long) == images_of(short)
+    assert long.rollout.groups_per_update > short.rollout.groups_per_update
+    assert held_steps(long) > held_steps(short)
 
 
 @pytest.mark.parametrize(

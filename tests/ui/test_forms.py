@@ -97,9 +97,10 @@ def run_form(**typed: Any) -> RunForm:
     return RunForm(**fields)
 
 
-def test_what_the_form_has_no_field_for_comes_from_the_preset() -> None:
-    config = forms.check_run(run_form(preset="fast and faithful"), width=64, height=64)
-    preset = STARTER_PRESETS["fast and faithful"](config.prompts)
+@pytest.mark.parametrize("name", ["fast and faithful", "thorough"])
+def test_what_the_form_has_no_field_for_comes_from_the_preset(name: str) -> None:
+    config = forms.check_run(run_form(preset=name), width=64, height=64)
+    preset = STARTER_PRESETS[name](config.prompts)
     assert (config.algorithm, config.advantages) == (preset.algorithm, preset.advantages)
     assert config.rollout.window == preset.rollout.window == "random"
     assert config.update.decay == preset.update.decay == "linear"
@@ -115,7 +116,7 @@ def test_a_guided_reference_is_for_runs_without_guidance_and_with_a_kl(typed: di
 
 
 def test_an_unknown_preset_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(Refused, match="The presets are smoke, fast and faithful"):
+    with pytest.raises(Refused, match="The presets are smoke, fast and faithful, thorough"):
         forms.check_run(run_form(preset="fastest"), width=64, height=64)
 
 
