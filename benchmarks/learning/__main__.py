@@ -44,9 +44,7 @@ def main() -> None:
         _base(judging, folder)
         for seed in range(given.seeds):
             for name in given.only or [name for name in entrants if name not in left_out]:
-                method = entrants[name]
-                updates = round(given.updates * method.length)
-                _run(method, seed, updates, given.every, judging, folder)
+                _run(entrants[name], seed, given.updates, given.every, judging, folder)
     _report(task, folder, {"base": "base"} | {name: method.title for name, method in entrants.items()})
 
 

@@ -25,13 +25,11 @@ class Method:
         name: of its files and on the command line.
         title: in the table and the plot.
         config: of its run; the seed and the number of updates are the race's.
-        length: of its race, in those of the others.
     """
 
     name: str
     title: str
     config: RunConfig
-    length: float = 1.0
 
 
 def _prompts() -> tuple[str, ...]:
@@ -54,7 +52,6 @@ def methods(task: Task = FAST) -> dict[str, Method]:
         Method("ddpo", "DDPO", _ddpo()),
         Method("published", "FlowGRPO, all steps, guided", _published()),
         Method("ours", "FlowGRPO, ours", _ours()),
-        Method("ours_long", "ours, half as long again", _ours(), length=1.5),
         Method("ours_thorough", "ours, thorough", thorough(_prompts())),
         Method("guided_kl", "ours, held to the guided base and hardly rewarded", _guided_kl()),
         Method("first_steps", "the first three steps, held to the guided base", _first()),
