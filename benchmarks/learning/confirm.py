@@ -2,8 +2,9 @@
 
     python -m benchmarks.learning.confirm [--task fine_and_rare] [--only ours] [--out FOLDER]
 
-Recipes were chosen by the first 256 held-out prompts, and the table is measured on them; these are the next
-256. Reads the weights that the races of a folder keep, writes `confirmed.json` there and prints it.
+The table is measured on the first 256 held-out prompts; recipes were chosen by those and by the last 512, and
+these are the 256 between. Reads the weights that the races of a folder keep, writes `confirmed.json` there
+and prints it.
 """
 
 from __future__ import annotations
