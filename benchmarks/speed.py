@@ -38,10 +38,14 @@ GROUP_SIZE, NUM_STEPS, GUIDANCE, SIDE = 8, 16, 3.0, 64
 
 class NetworkTime:
     """Seconds inside networks: forwards by hooks on the outermost modules, backwards by autograd's own
-    call."""
+    call.
 
-    def __init__(self) -> None:
+    wait: until the device has done what it was told; a CPU has.
+    """
+
+    def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
         self.forward = self.backward = 0.0
+        self._wait = wait
         self._depth = 0
         self._since = 0.0
 
@@ -51,22 +55,26 @@ class NetworkTime:
 
     def _enter(self, *_: object) -> None:
         if self._depth == 0:
-            self._since = time.perf_counter()
+            self._since = self._now()
         self._depth += 1
 
     def _leave(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self.forward += time.perf_counter() - self._since
+            self.forward += self._now() - self._since
+
+    def _now(self) -> float:
+        self._wait()
+        return time.perf_counter()
 
     @contextmanager
     def watching_backward(self) -> Iterator[None]:
         original: Callable[..., None] = Tensor.backward
 
         def timed(tensor: Tensor, *args: object, **keywords: object) -> None:
-            began = time.perf_counter()
+            began = self._now()
             original(tensor, *args, **keywords)
-            self.backward += time.perf_counter() - began
+            self.backward += self._now() - began
 
         with patch.object(Tensor, "backward", timed):
             yield

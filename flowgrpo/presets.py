@@ -95,8 +95,8 @@ def thorough(prompts: Prompts, num_updates: int = 40) -> RunConfig:
 
 
 def ssd1b_24gb(prompts: Prompts, reward_weights: dict[str, float] | None = None) -> RunConfig:
-    """SSD-1B at 768 px on one GPU of 24 GB. Source: ours (algorithms.md 7.4, column i; an estimate, not a
-    measurement).
+    """SSD-1B at 768 px on one GPU of 24 GB, of which it took 15 (docs/benchmarks.md); what it learns has not
+    been measured. Source: ours (algorithms.md 7.4, column i).
     """
     return _run(
         prompts,
@@ -117,7 +117,7 @@ def ssd1b_24gb(prompts: Prompts, reward_weights: dict[str, float] | None = None)
 
 def ssd1b_16gb(prompts: Prompts, reward_weights: dict[str, float] | None = None) -> RunConfig:
     """SSD-1B at 768 px on one GPU of 16 GB: half the micro-batch and the adapter's rank of `ssd1b_24gb`, and
-    the same group. Source: ours (algorithms.md 7.4, memory of column i; an estimate, not a measurement).
+    the same group. It took 10 GB (docs/benchmarks.md). Source: ours (algorithms.md 7.4, column i).
     """
     larger = ssd1b_24gb(prompts, reward_weights)
     assert larger.lora is not None

@@ -19,8 +19,8 @@ CLIP_LENGTH = 77
 """Of the published tokenizers, whose words are not needed for shapes."""
 
 
-def bare_part(name: str, part: str) -> Any:
-    """One part of a published pipeline."""
+def bare_part(name: str, part: str, device: str = "meta", **changes: Any) -> Any:
+    """One part of a published pipeline, its weights as they come; a change is to its configuration."""
     library, class_name = index_of(name)[part]
     if part.startswith("tokenizer"):
         if class_name.startswith("T5"):
@@ -32,12 +32,12 @@ def bare_part(name: str, part: str) -> Any:
     if part == "scheduler":  # its numbers are wanted
         scheduler = getattr(diffusers, class_name)
         return scheduler.from_config(scheduler.load_config(folder))
-    with torch.device("meta"):
+    with torch.device(device):
         if library == "diffusers":
             part_class = getattr(diffusers, class_name)
-            return part_class.from_config(part_class.load_config(folder))
+            return part_class.from_config(part_class.load_config(folder), **changes)
         part_class = getattr(transformers, class_name)
-        return part_class(part_class.config_class.from_pretrained(folder))
+        return part_class(part_class.config_class.from_pretrained(folder, **changes))
 
 
 def index_of(name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgrpo import flow
-from flowgrpo.policies.base import Policy, Words
+from flowgrpo.policies.base import Policy, Words, memory_format
 from flowgrpo.policies.schedules import read_schedule
 
 
@@ -30,7 +30,7 @@ class UNetPolicy(Policy):
     def __init__(
         self, pipeline: Any, text_encoders: Sequence[nn.Module | None], device: torch.device
     ) -> None:
-        unet = pipeline.unet.to(device=device, memory_format=torch.channels_last)
+        unet = pipeline.unet.to(device=device, memory_format=memory_format(device))
         super().__init__(pipeline, unet, text_encoders, device)
         if unet.config.time_cond_proj_dim is not None:
             raise ValueError(
@@ -45,7 +45,9 @@ class UNetPolicy(Policy):
         self.prediction, self.schedule = read_schedule(pipeline.scheduler)
 
     def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:
-        network_input = flow.to_vp(latents.float(), t).to(self.dtype, memory_format=torch.channels_last)
+        network_input = flow.to_vp(latents.float(), t).to(
+            self.dtype, memory_format=memory_format(self.device)
+        )
         prediction = self.network(
             network_input,
             self.model_time(t),
