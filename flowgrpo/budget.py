@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowgrpo.choices import SFT
 from flowgrpo.config import RunConfig
-from flowgrpo.learner import COPIES
+from flowgrpo.learner import copies_of
 from flowgrpo.sizes import Sizes
 from flowgrpo.work import TRAJECTORY, held_steps, images_of, per_term, rows_of, terms_of
 
@@ -81,7 +81,7 @@ def memory_of(sizes: Sizes, config: RunConfig, beside: Beside = Beside(), *, on_
         "network": sizes.network_bytes,
         "vae": sizes.vae_bytes,
         "adapter": learns,
-        "its average and copies": learns * (2 if kind in COPIES else 1),
+        "its average and copies": learns * (1 + len(copies_of(config.algorithm, config.update))),
         "gradients": learns,
         "optimiser": learns // 2 if config.update.optimizer == "adamw_8bit" else 2 * learns,
         "rollouts": kept_bytes(sizes, config),
@@ -125,7 +125,7 @@ class Disk:
 
 def disk_of(config: RunConfig, learned_bytes: int) -> Disk:
     """What a run writes, where what learns takes `learned_bytes` in float32."""
-    copies = 2 + (config.algorithm.name in COPIES)
+    copies = 2 + len(copies_of(config.algorithm, config.update))
     moments = 0.5 if config.update.optimizer == "adamw_8bit" else 2
     checkpoints = _times(config.num_updates, config.checkpoint_every)
     grids = 1 + _times(config.num_updates, config.sample_every) if config.samples else 0

@@ -167,6 +167,10 @@ class UpdateConfig(Config):
     """Samples per forward, in rollout and update alike."""
     ema_decay: float = Field(0.9, ge=0, lt=1)
     """Decay per update of the averaged adapter, which evaluates and ships."""
+    extrapolation: float = Field(0.0, ge=0, le=1)
+    """How much further from the run's start that average lies than what it averages, as a share of the way:
+    a short run stops on the way to where its rewards and its reference lead (ExPO, arXiv 2404.16792).
+    """
     advantage_clip: float = Field(5.0, gt=0, le=100)
     """Advantages are clipped to this many standard units."""
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"

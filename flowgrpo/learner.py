@@ -30,13 +30,20 @@ COPIES = {"nft": "old", "awm": "average", "dpo": "reference"}
 """Algorithms that keep one more copy of what learns, and what that copy is."""
 
 
+def copies_of(algorithm: Algorithm, config: UpdateConfig) -> list[str]:
+    """What a learner keeps besides the weights and their average."""
+    own = COPIES.get(algorithm.name)
+    return [*([own] if own else []), *(["start"] if config.extrapolation else [])]
+
+
 class Learner:
     """The trainable weights of a policy under one algorithm.
 
     Attributes:
         parameters: Name to weight; all that learns.
         ema: Their moving average, which evaluates and ships.
-        copies: Other copies that the algorithm keeps (NFT's "old", AWM's "average", DPO's "reference").
+        copies: Other copies that the algorithm keeps (NFT's "old", AWM's "average", DPO's "reference"), and
+            the "start" of a run whose average goes further.
         rollouts: Rollouts learned from.
         world: The processes that learn as one.
     """
@@ -61,8 +68,7 @@ class Learner:
             )
         self.optimizer = _optimizer(list(self.parameters.values()), config)
         self.ema = self._clone()
-        kept = COPIES.get(self.algorithm.name)
-        self.copies = {kept: self._clone()} if kept else {}
+        self.copies = {name: self._clone() for name in copies_of(self.algorithm, config)}
         self.update = 0
         self.rollouts = 0
         self.skipped = 0
@@ -124,7 +130,7 @@ class Learner:
         else:
             self.skipped += 1
         if is_finite and ends_update:
-            self.average(self.ema, self.config.ema_decay)
+            self.average(self.ema, self.config.ema_decay, self.extrapolated())
         self.optimizer.zero_grad(set_to_none=True)
         self._adjust_loss_scale(is_finite)
         return norm, not is_finite
@@ -150,12 +156,33 @@ class Learner:
             self.loss_scale *= 2
 
     @torch.no_grad()
-    def average(self, weights: Mapping[str, Tensor], decay: float, *, warm_up: bool = True) -> None:
-        """Moves a copy towards the current weights: copy = decay copy + (1 - decay) current."""
+    def average(
+        self,
+        weights: Mapping[str, Tensor],
+        decay: float,
+        towards: Mapping[str, Tensor] | None = None,
+        *,
+        warm_up: bool = True,
+    ) -> None:
+        """Moves a copy: copy = decay copy + (1 - decay) towards; by default towards the current weights."""
         if warm_up:
             decay = min(decay, (1 + self.update) / (EMA_WARM_UP + self.update))
-        for name, parameter in self.parameters.items():
-            weights[name].lerp_(parameter, 1 - decay)
+        for name, tensor in (towards or self.parameters).items():
+            weights[name].lerp_(tensor, 1 - decay)
+
+    @torch.no_grad()
+    def extrapolated(self) -> Mapping[str, Tensor]:
+        """W + alpha (W - W_start), alpha the configuration's `extrapolation` (ExPO, arXiv 2404.16792).
+
+        Of an adapter only B goes on: from a fresh start, where B is 0, that is the same step in the product.
+        """
+        start, alpha = self.copies.get("start"), self.config.extrapolation
+        if start is None:
+            return self.parameters
+        return {
+            name: weight if ".lora_A." in name else weight.lerp(start[name], -alpha)
+            for name, weight in self.parameters.items()
+        }
 
     def state(self) -> dict[str, Any]:
         """Counters, as JSON."""

@@ -22,7 +22,9 @@ def png_bytes(image: Pixels, *, prompt: str, seed: int, config: SamplingConfig, 
     """A PNG that says how it was made: A1111's `parameters` text, and `flowgrpo` with the same as JSON."""
     info = PngInfo()
     lines = [prompt, *([f"Negative prompt: {config.negative_prompt}"] if config.negative_prompt else [])]
-    settings = f"Steps: {config.num_steps}, Sampler: Euler, CFG scale: {config.guidance_scale:g}, Seed: {seed}"
+    settings = (
+        f"Steps: {config.num_steps}, Sampler: Euler, CFG scale: {config.guidance_scale:g}, Seed: {seed}"
+    )
     lines.append(f"{settings}, Size: {config.width}x{config.height}, Model: {model}")
     info.add_itxt("parameters", "\n".join(lines))
     facts = {"prompt": prompt, "seed": seed, "model": model, **config.model_dump()}

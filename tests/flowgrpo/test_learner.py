@@ -38,6 +38,34 @@ def test_the_average_moves_once_an_update_and_not_once_a_micro_batch(tuned: Poli
         torch.testing.assert_close(tensor, decay * start[name] + (1 - decay) * state_of(tuned)[name])
 
 
+def averages(
+    folder: Path, start: dict[str, torch.Tensor] | None, extrapolation: float
+) -> dict[str, torch.Tensor]:
+    """After two updates of the same work, from a fresh adapter or from other weights."""
+    policy = load_policy(folder)
+    policy.attach_lora(LoraConfig(rank=4, alpha=8.0), seed=1)
+    learner = Learner(policy, UpdateConfig(learning_rate=1e-2, extrapolation=extrapolation))
+    if start is not None:
+        learner.start_from(start)
+    for seed in range(2):
+        run(learner, [rollout := a_group(policy)], judged([rollout], seed))
+    return learner.ema
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_an_extrapolated_average_lies_further_from_the_start_by_its_share(
+    tiny_folder: Path, tuned: Policy, is_fresh: bool
+) -> None:
+    """ExPO on the half of the adapter that starts at 0; what learns and is sampled with is untouched."""
+    start = None if is_fresh else state_of(tuned)
+    plain, further = averages(tiny_folder, start, 0.0), averages(tiny_folder, start, 0.5)
+    for name, tensor in plain.items():
+        begun = torch.zeros_like(tensor) if start is None else start[name]
+        wanted = tensor if ".lora_A." in name else begun + 1.5 * (tensor - begun)
+        torch.testing.assert_close(further[name], wanted)
+    assert not same(plain, further)
+
+
 def test_with_recomputed_activations_every_gradient_is_the_same(tuned: Policy) -> None:
     """Pitfall 20: gradients reach every tensor of the adapter although no input asks for one."""
     rollout = a_group(tuned)
