@@ -18,7 +18,7 @@ from flowgrpo.seeds import group_seeds
 from tests.flowgrpo.conftest import a_group, same
 from tests.flowgrpo.variants import EVERY, judged, run
 
-CONFIG = UpdateConfig(updates_per_rollout=2, kl_weight=1e-3, learning_rate=3e-3)
+CONFIG = UpdateConfig(updates_per_rollout=2, kl_weight=1e-3, learning_rate=3e-3, extrapolation=0.2)
 """The kinds of dtype and name in everything a learner carries follow from these."""
 
 
@@ -75,7 +75,7 @@ def test_an_algorithm_s_copies_are_in_its_checkpoint(tiny_folder: Path, tmp_path
     save_checkpoint(tmp_path / "1", learner, {})
     kept = {"nft": "old", "awm": "average", "dpo": "reference"}[name]
     files = {path.name for path in (tmp_path / "1" / "adapter").iterdir()}
-    assert files == {"raw.safetensors", "ema.safetensors", f"{kept}.safetensors"}
+    assert files == {f"{which}.safetensors" for which in ("raw", "ema", "start", kept)}
 
 
 def test_a_checkpoint_from_before_there_were_copies_and_counters_still_loads(
