@@ -15,7 +15,7 @@ import gc
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from benchmarks.common import Line, in_turns, publish
-from benchmarks.speed import NetworkTime
+from benchmarks.speed import NetworkTime, scorers
 from flowgrpo import presets
 from flowgrpo.budget import Beside, Memory, memory_of
 from flowgrpo.config import RunConfig
@@ -40,7 +40,6 @@ from flowgrpo.runs.sources import Groups
 from flowgrpo.runs.team import make_policy
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.sizes import Sizes
-from flowgrpo.starter.features import load_backbone
 from flowgrpo.update import UpdateMetrics, update
 from tests.flowgrpo.variants import judged
 from tests.published import PUBLISHED, bare_part, index_of
@@ -134,7 +133,7 @@ def measure_update(name: str, folder: Path, config: RunConfig) -> Taken:
     learner = Learner(policy, config.update, config.algorithm)
     stack = load_stack((*config.reward_weights, DIVERSITY), WEIGHTS, str(DEVICE))
     clock = NetworkTime(wait=torch.cuda.synchronize)
-    for network in (policy.network, policy.vae.decoder, *_scorers(stack)):
+    for network in (policy.network, policy.vae.decoder, *scorers(stack, str(DEVICE))):
         clock.watch(network)
     with clock.watching_backward():
         _update(learner, stack, _small(config))
@@ -177,14 +176,6 @@ def _small(config: RunConfig) -> RunConfig:
 def _now() -> float:
     torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def _scorers(stack: RewardStack) -> Iterator[torch.nn.Module]:
-    yield load_backbone(str(DEVICE))
-    for reward in stack.rewards.values():
-        for key in ("network", "model", "head"):
-            if isinstance(found := vars(reward).get(key), torch.nn.Module):
-                yield found
 
 
 def _quiet(phase: str) -> None:

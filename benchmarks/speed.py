@@ -30,6 +30,7 @@ from flowgrpo.runs.scoring import DIVERSITY, score
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.seeds import group_seeds
 from flowgrpo.starter.dataset import plan
+from flowgrpo.starter.features import load_backbone
 from flowgrpo.starter.portraits import caption
 from flowgrpo.update import UpdateMetrics, update
 
@@ -80,6 +81,15 @@ class NetworkTime:
             yield
 
 
+def scorers(stack: RewardStack, device: str = "cpu") -> Iterator[nn.Module]:
+    """The networks of a stack, the backbone that several rewards read among them."""
+    yield load_backbone(device)
+    for reward in stack.rewards.values():
+        for key in ("network", "model", "head"):
+            if isinstance(found := vars(reward).get(key), nn.Module):
+                yield found
+
+
 def measure_group(source: Path, prompt: str, repeats: int) -> list[Line]:
     """Medians of both, and the ratio of every pair."""
     policy = load_policy(source)
@@ -109,13 +119,9 @@ def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats
     policy.attach_lora(config.lora or LoraConfig())
     learner = Learner(policy, config.update)
     clock = NetworkTime()
-    scorers = [
-        vars(reward).get(key) for reward in stack.rewards.values() for key in ("network", "model", "head")
-    ]
     decoder = (policy.vae.decoder, policy.pipeline.text_encoder, policy.pipeline.text_encoder_2)
-    for network in (policy.network, *decoder, *scorers):
-        if isinstance(network, nn.Module):
-            clock.watch(network)
+    for network in (policy.network, *decoder, *scorers(stack)):
+        clock.watch(network)
     stds = calibrate(score(stack, _rollouts(policy, config, 0)).rewards)
     totals, inside, scoring = [], [], []
     for number in range(1, 1 + repeats):

@@ -81,7 +81,7 @@ def fast_and_faithful(prompts: Prompts, num_updates: int = 40) -> RunConfig:
 
 
 def thorough(prompts: Prompts, num_updates: int = 40) -> RunConfig:
-    """Fast and faithful for whom the images count more than the time, 1.6 times its: sixteen prompts an
+    """Fast and faithful for whom the images count more than the time, 1.7 times its: sixteen prompts an
     update instead of four, in groups of four, held at three more steps instead of one; what ships goes a
     fifth further than what has learned. Source: ours (docs/benchmarks.md, docs/decisions/0005). Sample the
     result without guidance.
