@@ -15,6 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 T = TypeVar("T")
+Kind = Literal["pointwise", "groupwise", "reference", "gate", "monitor"]
+"""Pointwise: of the image and its prompt alone. Groupwise: of its group as well. Reference: of another image
+that it is held against. Gate: whether an image may be praised at all. Monitor: shown, never learned from."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class RewardSpec:
     """The key in weights, columns and rows: "clip"."""
     title: str
     """Its own name for people; an embedded stand-in never bears the name of what it stands for."""
-    kind: Literal["pointwise", "groupwise"]
-    """Whether a value depends on the image and its prompt alone, or on its group as well."""
+    kind: Kind
+    """What a value depends on and what it may do (see `Kind`)."""
     low: float
     """Bottom of a scale that shows the values; values may lie outside."""
     high: float
@@ -35,6 +38,18 @@ class RewardSpec:
     """Changes when values would: a fingerprint of the weights and the formula."""
     licence: str
     """Of the weights."""
+    measures: str = ""
+    """One sentence for the page."""
+    needs: tuple[Literal["prompt", "reference", "group"], ...] = ("prompt",)
+    """What it looks at beside the image."""
+    threshold: float | None = None
+    """Of a gate: an image with a lower value fails."""
+    size_mb: float = 0.0
+    """Of the weights, in memory."""
+    embedded: bool = False
+    """Whether the weights come with the studio."""
+    notice: str = ""
+    """What a person must know about the licence before the weights are fetched; empty where nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +60,13 @@ class ScoreBatch:
         images: RGB, 0 to 255.
         prompts: What each image was asked to show, verbatim.
         groups: Which images belong together: equal numbers, one group.
+        references: What each image is held against; None where there are none.
     """
 
     images: UInt8[Tensor, "sample 3 height width"]
     prompts: Sequence[str]
     groups: Sequence[int]
+    references: UInt8[Tensor, "sample 3 height width"] | None = None
     _shared: dict[Hashable, object] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +79,12 @@ class ScoreBatch:
             raise ValueError(
                 f"expected one prompt and one group number per image, got {len(self.images)} images, "
                 f"{len(self.prompts)} prompts and {len(self.groups)} group numbers"
+            )
+
+        if self.references is not None and self.references.shape != self.images.shape:
+            raise ValueError(
+                f"expected one reference per image, of its size; got {tuple(self.references.shape)} "
+                f"for {tuple(self.images.shape)}"
             )
 
     def __len__(self) -> int:
