@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from storage.engine import Database
 from storage.lookup import required
-from storage.models import Checkpoint, Evaluation
+from storage.models import Checkpoint
+from storage.models_judging import Evaluation
 
 
 def record_evaluation(  # noqa: PLR0913  (keywords, one per column)

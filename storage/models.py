@@ -13,10 +13,10 @@ from storage.types import FiniteJSON, SafeText, UTCDateTime, new_id, utc_now
 Role = Literal["viewer", "annotator", "artist", "trainer", "admin"]
 CheckpointState = Literal["committed", "bad", "pruned"]
 Split = Literal["train", "held_out"]
-GroupKind = Literal["studio", "compare", "sample", "evaluation", "demo"]
+GroupKind = Literal["studio", "compare", "sample", "evaluation", "demo", "rollout"]
 GroupState = Literal["queued", "running", "done", "failed", "canceled"]
 Outcome = Literal["rated", "skipped", "expired"]
-RatingKind = Literal["stars", "best", "skip", "undo"]
+RatingKind = Literal["stars", "best", "pair", "rank", "flags", "skip", "undo"]
 RunState = Literal[
     "queued",
     "starting",
@@ -68,15 +68,18 @@ class Record(DeclarativeBase):
     }
 
 
-def _id() -> Mapped[str]:
+def own_id() -> Mapped[str]:
+    """The column of a row's own id."""
     return mapped_column(String(36), primary_key=True, default=new_id)
 
 
-def _ref(target: str, **options: Any) -> Mapped[Any]:
+def ref(target: str, **options: Any) -> Mapped[Any]:
+    """A column that names a row of another table, which then cannot be deleted."""
     return mapped_column(String(36), ForeignKey(target, ondelete="RESTRICT"), **options)
 
 
-def _known(column: str, values: Any) -> CheckConstraint:
+def known(column: str, values: Any) -> CheckConstraint:
+    """The column holds one of the values of a Literal."""
     return CheckConstraint(f"{column} IN ({', '.join(map(repr, get_args(values)))})", name=f"{column}_known")
 
 
@@ -84,8 +87,8 @@ class User(Record):
     """A person; "local" is the one who needs no login on loopback."""
 
     __tablename__ = "user"
-    __table_args__ = (_known("role", Role),)
-    id: Mapped[str] = _id()
+    __table_args__ = (known("role", Role),)
+    id: Mapped[str] = own_id()
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[Role]
     active: Mapped[bool] = mapped_column(default=True)
@@ -96,7 +99,7 @@ class BaseModel(Record):
     """What can generate before anything is tuned."""
 
     __tablename__ = "base_model"
-    id: Mapped[str] = _id()
+    id: Mapped[str] = own_id()
     name: Mapped[str] = mapped_column(unique=True)
     source: Mapped[str]
     """A hub id, or a folder or file on this machine."""
@@ -110,10 +113,10 @@ class Checkpoint(Record):
     """A state of a policy: the base itself (no run, no path) or an adapter that a run made."""
 
     __tablename__ = "checkpoint"
-    __table_args__ = (_known("state", CheckpointState), UniqueConstraint("run_id", "update"))
-    id: Mapped[str] = _id()
-    base_model_id: Mapped[str] = _ref("base_model.id")
-    parent_id: Mapped[str | None] = _ref("checkpoint.id")
+    __table_args__ = (known("state", CheckpointState), UniqueConstraint("run_id", "update"))
+    id: Mapped[str] = own_id()
+    base_model_id: Mapped[str] = ref("base_model.id")
+    parent_id: Mapped[str | None] = ref("checkpoint.id")
     run_id: Mapped[str | None] = mapped_column(String(36))
     """No foreign key: run points here, and a cycle of keys is not portable DDL. Runs are never deleted."""
     name: Mapped[str]
@@ -132,7 +135,7 @@ class PromptSet(Record):
 
     __tablename__ = "prompt_set"
     __table_args__ = (UniqueConstraint("name", "version"),)
-    id: Mapped[str] = _id()
+    id: Mapped[str] = own_id()
     name: Mapped[str]
     version: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -142,9 +145,9 @@ class PromptRecord(Record):
     """One prompt of a set, verbatim."""
 
     __tablename__ = "prompt"
-    __table_args__ = (_known("split", Split), UniqueConstraint("prompt_set_id", "split", "position"))
-    id: Mapped[str] = _id()
-    prompt_set_id: Mapped[str] = _ref("prompt_set.id")
+    __table_args__ = (known("split", Split), UniqueConstraint("prompt_set_id", "split", "position"))
+    id: Mapped[str] = own_id()
+    prompt_set_id: Mapped[str] = ref("prompt_set.id")
     text: Mapped[str]
     text_hash: Mapped[str] = mapped_column(String(64), index=True)
     attributes: Mapped[dict[str, Any] | None]
@@ -157,23 +160,23 @@ class ImageGroup(Record):
 
     __tablename__ = "image_group"
     __table_args__ = (
-        _known("kind", GroupKind),
-        _known("state", GroupState),
+        known("kind", GroupKind),
+        known("state", GroupState),
         CheckConstraint(f"length(prompt) <= {MAX_PROMPT_LENGTH}", name="prompt_length"),
         Index("ix_image_group_state_seq", "state", "seq"),
         Index("ix_image_group_kind_seq", "kind", "seq"),
         Index("ix_image_group_checkpoint_id_prompt_hash", "checkpoint_id", "prompt_hash"),
     )
-    id: Mapped[str] = _id()
+    id: Mapped[str] = own_id()
     seq: Mapped[int] = mapped_column(unique=True)
     """Counts up in order of request: the cursor of pages and the order of the queue."""
     prompt: Mapped[str]
     prompt_hash: Mapped[str] = mapped_column(String(64))
-    checkpoint_id: Mapped[str] = _ref("checkpoint.id")
+    checkpoint_id: Mapped[str] = ref("checkpoint.id")
     config: Mapped[dict[str, Any]]
     seeds: Mapped[list[int]]
     kind: Mapped[GroupKind]
-    run_id: Mapped[str | None] = _ref("run.id", index=True)
+    run_id: Mapped[str | None] = ref("run.id", index=True)
     update: Mapped[int | None]
     state: Mapped[GroupState] = mapped_column(default="queued")
     reason: Mapped[str | None]
@@ -181,7 +184,9 @@ class ImageGroup(Record):
     worker_id: Mapped[str | None]
     claims: Mapped[int] = mapped_column(default=0)
     """How often a worker took it up; a group that kills its worker is not tried for ever."""
-    created_by: Mapped[str] = _ref("user.id")
+    priority: Mapped[float | None]
+    """How much a rating of it would teach, from the last fit; the higher, the sooner it is offered."""
+    created_by: Mapped[str] = ref("user.id")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -192,8 +197,8 @@ class Image(Record):
 
     __tablename__ = "image"
     __table_args__ = (UniqueConstraint("group_id", "index"),)
-    id: Mapped[str] = _id()
-    group_id: Mapped[str] = _ref("image_group.id")
+    id: Mapped[str] = own_id()
+    group_id: Mapped[str] = ref("image_group.id")
     index: Mapped[int]
     seed: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64), index=True)
@@ -207,7 +212,7 @@ class Score(Record):
 
     __tablename__ = "score"
     __table_args__ = (CheckConstraint("value IS NOT NULL OR reason IS NOT NULL", name="value_or_reason"),)
-    image_id: Mapped[str] = _ref("image.id", primary_key=True)
+    image_id: Mapped[str] = ref("image.id", primary_key=True)
     reward: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float | None]
@@ -219,16 +224,18 @@ class Assignment(Record):
 
     __tablename__ = "assignment"
     __table_args__ = (
-        _known("outcome", Outcome),
+        known("outcome", Outcome),
         CheckConstraint("(done_at IS NULL) = (outcome IS NULL)", name="done_with_outcome"),
         Index("ix_assignment_annotator_id_outcome", "annotator_id", "outcome"),
     )
-    id: Mapped[str] = _id()
-    group_id: Mapped[str] = _ref("image_group.id", index=True)
-    annotator_id: Mapped[str] = _ref("user.id")
+    id: Mapped[str] = own_id()
+    group_id: Mapped[str] = ref("image_group.id", index=True)
+    annotator_id: Mapped[str] = ref("user.id")
     lease_until: Mapped[datetime]
     done_at: Mapped[datetime | None]
     outcome: Mapped[Outcome | None]
+    is_repeat: Mapped[bool] = mapped_column(default=False)
+    """Asked a second time, to see whether annotators agree with themselves; no vote."""
 
 
 Index(
@@ -246,7 +253,7 @@ class RatingEvent(Record):
 
     __tablename__ = "rating_event"
     __table_args__ = (
-        _known("kind", RatingKind),
+        known("kind", RatingKind),
         CheckConstraint(
             "kind <> 'stars' OR (image_id IS NOT NULL AND value BETWEEN 1 AND 5)", name="stars_range"
         ),
@@ -255,21 +262,21 @@ class RatingEvent(Record):
         Index("ix_rating_event_group_id_annotator_id", "group_id", "annotator_id"),
         Index("ix_rating_event_annotator_id_seq", "annotator_id", "seq"),
     )
-    id: Mapped[str] = _id()
+    id: Mapped[str] = own_id()
     seq: Mapped[int] = mapped_column(unique=True)
     """Order of commit; "current" means the highest that was not undone."""
     client_key: Mapped[str] = mapped_column(String(64), unique=True)
     act_id: Mapped[str] = mapped_column(String(36), index=True)
     """Shared by ratings submitted together, and by the undo that takes them back."""
-    annotator_id: Mapped[str] = _ref("user.id")
-    group_id: Mapped[str] = _ref("image_group.id")
+    annotator_id: Mapped[str] = ref("user.id")
+    group_id: Mapped[str] = ref("image_group.id")
     kind: Mapped[RatingKind]
-    image_id: Mapped[str | None] = _ref("image.id", index=True)
+    image_id: Mapped[str | None] = ref("image.id", index=True)
     value: Mapped[int | None]
     payload: Mapped[dict[str, Any]]
     lead_ms: Mapped[int | None]
     """Milliseconds from showing the card to the act."""
-    supersedes_id: Mapped[str | None] = _ref("rating_event.id")
+    supersedes_id: Mapped[str | None] = ref("rating_event.id")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
@@ -277,12 +284,12 @@ class Run(Record):
     """The intent to tune, and where it stands."""
 
     __tablename__ = "run"
-    __table_args__ = (_known("state", RunState), Index("ix_run_state_number", "state", "number"))
-    id: Mapped[str] = _id()
+    __table_args__ = (known("state", RunState), Index("ix_run_state_number", "state", "number"))
+    id: Mapped[str] = own_id()
     number: Mapped[int] = mapped_column(unique=True)
     name: Mapped[str]
-    owner_id: Mapped[str] = _ref("user.id")
-    parent_checkpoint_id: Mapped[str] = _ref("checkpoint.id")
+    owner_id: Mapped[str] = ref("user.id")
+    parent_checkpoint_id: Mapped[str] = ref("checkpoint.id")
     config: Mapped[dict[str, Any]]
     config_hash: Mapped[str] = mapped_column(String(64))
     state: Mapped[RunState] = mapped_column(default="queued")
@@ -301,7 +308,7 @@ class RunAttempt(Record):
     """One start of a run; a process is the same only when host, boot, pid and start time all match."""
 
     __tablename__ = "run_attempt"
-    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    run_id: Mapped[str] = ref("run.id", primary_key=True)
     attempt: Mapped[int] = mapped_column(primary_key=True)
     host: Mapped[str]
     boot_id: Mapped[str]
@@ -319,7 +326,7 @@ class RunBeat(Record):
     """The last sign of life, for display; liveness itself is the flock."""
 
     __tablename__ = "run_beat"
-    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    run_id: Mapped[str] = ref("run.id", primary_key=True)
     attempt: Mapped[int]
     beat_at: Mapped[datetime]
     update: Mapped[int]
@@ -334,7 +341,7 @@ class RunEvent(Record):
     __tablename__ = "run_event"
     __table_args__ = ({"sqlite_autoincrement": True},)
     id: Mapped[int] = mapped_column(primary_key=True)
-    run_id: Mapped[str] = _ref("run.id", index=True)
+    run_id: Mapped[str] = ref("run.id", index=True)
     attempt: Mapped[int]
     at: Mapped[datetime] = mapped_column(default=utc_now)
     kind: Mapped[str]
@@ -349,34 +356,17 @@ class Metric(Record):
     """One point of one curve."""
 
     __tablename__ = "metric"
-    run_id: Mapped[str] = _ref("run.id", primary_key=True)
+    run_id: Mapped[str] = ref("run.id", primary_key=True)
     update: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[float]
-
-
-class Evaluation(Record):
-    """One figure about one checkpoint, with what it takes to trust it."""
-
-    __tablename__ = "evaluation"
-    id: Mapped[str] = _id()
-    checkpoint_id: Mapped[str] = _ref("checkpoint.id", index=True)
-    metric: Mapped[str]
-    value: Mapped[float]
-    low: Mapped[float | None]
-    high: Mapped[float | None]
-    """Ends of the 95% interval."""
-    n: Mapped[int]
-    extractor: Mapped[str]
-    detail: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
 class WorkerBeat(Record):
     """The last sign of life of an engine worker."""
 
     __tablename__ = "worker_beat"
-    __table_args__ = (_known("state", WorkerState),)
+    __table_args__ = (known("state", WorkerState),)
     worker_id: Mapped[str] = mapped_column(primary_key=True)
     pid: Mapped[int]
     state: Mapped[WorkerState]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.patience import attempt_write
-from storage import groups, workers
+from storage import groups, jobs, workers
 from storage.engine import Database
 from storage.locks import FileLock, is_held
 from storage.models import WorkerState
@@ -132,6 +132,8 @@ class WorkerKeeper:
     def _recover(self, *, died: bool) -> None:
         for group in groups.orphaned_groups(self.db, self.worker_id):
             attempt_write("requeue", partial(groups.requeue_group, self.db, group.id, died=died))
+        for job in jobs.orphaned_jobs(self.db, self.worker_id):
+            attempt_write("requeue", partial(jobs.requeue_job, self.db, job.id, died=died))
 
     def stop(self, seconds: float = 10.0) -> None:
         """Ends the worker between two steps, or by force; what it had in work is queued again."""

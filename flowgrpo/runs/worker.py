@@ -1,4 +1,4 @@
-"""The engine worker: one process per device that draws and scores the groups people ask for.
+"""The engine worker: one process per device that draws and scores groups, and evaluates and fits in between.
 
 It stays warm, takes turns with a training run on the same device, and ends when its dispatcher has gone.
 
@@ -14,7 +14,9 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, get_args
 
@@ -22,15 +24,18 @@ from flowgrpo.rewards.stack import EMBEDDED, load_stack
 from flowgrpo.runs import layout
 from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
 from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
+from flowgrpo.runs.job_kinds import KINDS
+from flowgrpo.runs.jobs import Bench, Work, do
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
 from flowgrpo.runs.process import host_of
 from flowgrpo.runs.shelf import PolicyShelf
-from storage import checkpoints, groups, runs, workers
+from storage import checkpoints, groups, jobs, runs, workers
 from storage.engine import Database, open_database
 from storage.errors import UNAVAILABLE
 from storage.locks import FileLock, GaveUpError
 from storage.models import ImageGroup, WorkerState
+from storage.models_judging import Job
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "starter" / "weights"
 IDLE_SECONDS = 0.1
@@ -88,8 +93,8 @@ class Beacon:
 class Worker:
     """Claims groups and paints them, one at a time, until it is told to end."""
 
-    def __init__(self, db: Database, device: str, weights: Path) -> None:
-        self.db = db
+    def __init__(self, db: Database, device: str, weights: Path, kinds: Mapping[str, Work] = KINDS) -> None:
+        self.db, self.weights, self.kinds = db, weights, kinds
         self.name = worker_id(db.home, device)
         self.host = host_of(db.home)
         self.ending = threading.Event()
@@ -124,33 +129,83 @@ class Worker:
             except UNAVAILABLE as error:
                 _log.warning("the queue cannot be read now: %s", error)
                 group = None
-            if group is None:
+            if group is not None:
+                self.work(group)
+            elif not self._did_a_job():
                 self.ending.wait(IDLE_SECONDS)
                 continue
-            self.work(group)
             self.beacon.say("idle", describe(self.device))
         self.beacon.end()
 
+    def _did_a_job(self) -> bool:
+        try:
+            job = jobs.claim_job(self.db, self.name)
+        except UNAVAILABLE as error:
+            _log.warning("the jobs cannot be read now: %s", error)
+            return False
+        if job is not None:
+            self.do(job)
+        return job is not None
+
+    def do(self, job: Job) -> None:
+        """Does one job; whatever happens to it, the worker lives on."""
+        bench = Bench(
+            self.db,
+            job,
+            self.painter,
+            self.device,
+            self.weights,
+            turn=self.turns.turn,
+            between=self._paint_waiting,
+            is_ending=self.ending.is_set,
+        )
+        requeue = partial(jobs.requeue_job, self.db, job.id, died=False)
+        self._outlive(
+            f"job {job.kind} {job.id}",
+            lambda: do(bench, self.kinds),
+            requeue,
+            partial(jobs.fail_job, self.db, job.id),
+        )
+
+    def _paint_waiting(self) -> None:
+        """Paints what people wait for while a long job is under way."""
+        while (group := groups.claim_group(self.db, self.name)) is not None:
+            self.work(group)
+
     def work(self, group: ImageGroup) -> None:
         """Paints one group; whatever happens to it, the worker lives on."""
-        try:
-            if runs.active_runs(self.db, self.host):
-                groups.set_phase(self.db, group.id, "waiting for the run's turn to end")
-            with self.turns.turn():
-                self.painter.paint(group)
-        except CanceledError:
-            _log.info("group %s was canceled", group.id)
-        except (InterruptedDrawingError, GaveUpError):
-            insist("requeue", lambda: groups.requeue_group(self.db, group.id, died=False))
-        except REFUSALS as error:
-            _log.info("group %s: %s", group.id, error, exc_info=True)
-            self._fail(group, str(error))
-        except Exception as error:  # noqa: BLE001  # the one net: a worker outlives every group
-            _log.exception("group %s", group.id)
-            self._fail(group, f"The engine could not draw this group ({type(error).__name__}: {error}).")
+        requeue = partial(groups.requeue_group, self.db, group.id, died=False)
+        fail = partial(groups.fail_group, self.db, group.id)
+        self._outlive(f"group {group.id}", lambda: self._paint(group), requeue, fail)
 
-    def _fail(self, group: ImageGroup, sentence: str) -> None:
-        insist("failure", lambda: groups.fail_group(self.db, group.id, sentence[:2000]))
+    def _paint(self, group: ImageGroup) -> None:
+        if runs.active_runs(self.db, self.host):
+            groups.set_phase(self.db, group.id, "waiting for the run's turn to end")
+        with self.turns.turn():
+            self.painter.paint(group)
+
+    def _outlive(
+        self,
+        what: str,
+        work: Callable[[], None],
+        requeue: Callable[[], object],
+        fail: Callable[[str], object],
+    ) -> None:
+        """Does some work; whatever it raises becomes a row, and the worker lives on."""
+        try:
+            work()
+        except CanceledError:
+            _log.info("%s was canceled", what)
+        except (InterruptedDrawingError, GaveUpError):
+            insist("requeue", requeue)
+        except REFUSALS as error:
+            _log.info("%s: %s", what, error, exc_info=True)
+            sentence = str(error)
+            insist("failure", lambda: fail(sentence[:2000]))
+        except Exception as error:  # noqa: BLE001  # the one net: a worker outlives whatever it does
+            _log.exception("%s", what)
+            sentence = f"The engine could not do this ({type(error).__name__}: {error})."
+            insist("failure", lambda: fail(sentence[:2000]))
 
 
 def end_with_dispatcher(worker: Worker, pipe: BinaryIO) -> None:

@@ -22,7 +22,8 @@ from storage.engine import Database, choose_driver, make_engine, open_database
 from storage.errors import SchemaError
 from storage.groups import GroupView
 from storage.migrate import SCRIPTS, head_of, run_migrations, to_head
-from storage.models import RatingEvent, Record
+from storage.models import RatingEvent
+from storage.models_judging import Job
 from storage.ratings import RatingInput
 
 REBUILD = """
@@ -87,11 +88,11 @@ def sorted_parts(sql: str) -> str:
 
 def test_the_migrated_schema_is_the_models_schema_checks_included(db: Database, tmp_path: Path) -> None:
     modelled = create_engine(f"sqlite:///{tmp_path / 'models.db'}")
-    Record.metadata.create_all(modelled)
+    Job.metadata.create_all(modelled)
     migrated = upgrader(db.home)
     assert schema_of(migrated) == schema_of(modelled)
     with migrated.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Record.metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), Job.metadata) == []
     modelled.dispose()
 
 

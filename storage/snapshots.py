@@ -1,0 +1,120 @@
+"""Which votes something learned from: frozen, hashed, and nameable ever after; and what was learned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+
+from storage.engine import Database
+from storage.lookup import next_number, required
+from storage.models import RatingEvent
+from storage.models_judging import FitKind, FitState, PreferenceFit, VoteSnapshot
+from storage.ratings_current import standing
+from storage.types import canonical_json, utc_now
+
+
+def standing_votes(db: Database, group_ids: Sequence[str] | None = None) -> list[RatingEvent]:
+    """Every rating event that no undo took back, in order; of some groups, or of all."""
+    query = select(RatingEvent).order_by(RatingEvent.seq)
+    if group_ids is not None:
+        query = query.where(RatingEvent.group_id.in_(group_ids))
+    with db.read() as session:
+        return standing(list(session.scalars(query)))
+
+
+def take_snapshot(db: Database, votes: Sequence[RatingEvent]) -> VoteSnapshot:
+    """Freezes some votes; the same votes are the same snapshot.
+
+    Raises ValueError where there are none.
+    """
+    if not votes:
+        raise ValueError("there are no votes to learn from: rate some groups first")
+    ordered = sorted(votes, key=lambda vote: vote.seq)
+    digest = hashlib.sha256(canonical_json([_said(vote) for vote in ordered]).encode()).hexdigest()
+    with db.write() as session:
+        found = session.scalar(select(VoteSnapshot).where(VoteSnapshot.hash == digest))
+        if found is None:
+            found = VoteSnapshot(hash=digest, events=[vote.seq for vote in ordered])
+            session.add(found)
+        return found
+
+
+def votes_of(db: Database, snapshot_id: str) -> list[RatingEvent]:
+    """The events of a snapshot, in order; undone ones are among them, since they were learned from."""
+    with db.read() as session:
+        snapshot = required(session, VoteSnapshot, snapshot_id, "snapshot of votes")
+        rows = session.scalars(select(RatingEvent).where(RatingEvent.seq.in_(snapshot.events)))
+        return sorted(rows, key=lambda vote: vote.seq)
+
+
+def _said(vote: RatingEvent) -> list[Any]:
+    return [
+        vote.id, vote.annotator_id, vote.group_id, vote.kind, vote.image_id, vote.value, vote.payload,
+    ]  # fmt: skip
+
+
+def record_fit(  # noqa: PLR0913  (keywords, one per column)
+    db: Database,
+    *,
+    kind: FitKind,
+    snapshot_id: str,
+    version: str,
+    detail: dict[str, Any],
+    num_pairs: int,
+    accuracy: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    baseline: float | None = None,
+    state: FitState = "proposed",
+) -> PreferenceFit:
+    """Keeps what was learned from a snapshot.
+
+    Args:
+        accuracy, low, high: held out, over pairs, with the 95% interval.
+        baseline: of what was in use before, on the same pairs.
+    """
+    fit = PreferenceFit(kind=kind, snapshot_id=snapshot_id, version=version, detail=detail)
+    fit.num_pairs, fit.baseline, fit.state = num_pairs, baseline, state
+    fit.accuracy, fit.low, fit.high = accuracy, low, high
+    with db.write() as session:
+        required(session, VoteSnapshot, snapshot_id, "snapshot of votes")
+        fit.seq = next_number(session, PreferenceFit.seq)
+        session.add(fit)
+    return fit
+
+
+def set_fit_state(db: Database, fit_id: str, state: FitState) -> PreferenceFit:
+    """Applies or withdraws a fit; of one kind, at most one is applied at a time."""
+    with db.write() as session:
+        fit = required(session, PreferenceFit, fit_id, "fit")
+        if state == "applied":
+            others = select(PreferenceFit).where(
+                PreferenceFit.kind == fit.kind, PreferenceFit.state == "applied", PreferenceFit.id != fit_id
+            )
+            for other in session.scalars(others):
+                other.state, other.changed_at = "withdrawn", utc_now()
+        fit.state, fit.changed_at = state, utc_now()
+        return fit
+
+
+def fits(db: Database, kind: FitKind, limit: int = 50) -> list[PreferenceFit]:
+    """Newest first."""
+    query = select(PreferenceFit).where(PreferenceFit.kind == kind).order_by(PreferenceFit.seq.desc())
+    with db.read() as session:
+        return list(session.scalars(query.limit(limit)))
+
+
+def applied_fit(db: Database, kind: FitKind) -> PreferenceFit | None:
+    """The one in use."""
+    query = select(PreferenceFit).where(PreferenceFit.kind == kind, PreferenceFit.state == "applied")
+    with db.read() as session:
+        return session.scalar(query.limit(1))
+
+
+def num_votes(db: Database) -> int:
+    """Rating events so far, whatever became of them."""
+    with db.read() as session:
+        return session.scalar(select(func.count()).select_from(RatingEvent)) or 0
