@@ -6,40 +6,33 @@ the same key changes nothing and gets the same answer, so a client may repeat a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from storage import assignments
 from storage.engine import Database
 from storage.groups import GroupView, views
 from storage.lookup import next_number, required
-from storage.models import Assignment, Image, ImageGroup, Outcome, RatingEvent, RatingKind, User
-from storage.ratings_current import RatingsView, current, standing
-from storage.types import new_id, safe_text, utc_now
+from storage.models import Assignment, Image, ImageGroup, Outcome, RatingEvent, User
+from storage.rating_kinds import (
+    REPEAT,
+    check_key,
+    check_shape,
+    images_of,
+    is_repeat,
+    replaces,
+    said_in,
+)
+from storage.rating_kinds import RatingInput as RatingInput
+from storage.ratings_current import RatingsView, current, not_undone, view_of
+from storage.types import canonical_json, new_id, utc_now
 
 LEASE_SECONDS = 600
-MAX_KEY_LENGTH = 64
-
-
-@dataclass(frozen=True)
-class RatingInput:
-    """One act: stars (image and 1..5), best (image) or skip (neither)."""
-
-    client_key: str
-    """Made by the browser, one per click; at most 64 characters."""
-    annotator_id: str
-    group_id: str
-    kind: RatingKind
-    image_id: str | None = None
-    value: int | None = None
-    payload: dict[str, Any] = field(default_factory=dict)
-    lead_ms: int | None = None
-    """Milliseconds from showing the card to the act."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,13 @@ def rate(db: Database, rating: RatingInput) -> RatingEvent:
         LookupError: unknown annotator, group or image.
         NotSavedError: nothing was kept; call again with the same key.
     """
-    _check_shape(rating)
+    check_shape(rating)
     with db.write() as session:
-        event, is_new = _keep(session, rating, act_id=new_id())
+        again = assignments.is_asked_again(session, rating.group_id, rating.annotator_id)
+        event, is_new = _keep(session, rating, new_id(), again)
         if is_new:
             outcome: Outcome = "skipped" if rating.kind == "skip" else "rated"
-            assignments.touch(session, rating.group_id, rating.annotator_id, outcome, LEASE_SECONDS)
+            assignments.touch(session, rating.group_id, rating.annotator_id, outcome, LEASE_SECONDS, again)
         return event
 
 
@@ -91,16 +85,17 @@ def submit(
             raise ValueError(
                 "expected ratings of one annotator for one group, got others among them: reload the page"
             )
-        _check_shape(rating)
+        check_shape(rating)
     act_id = new_id()
     with db.write() as session:
-        for rating in ratings:
-            _keep(session, rating, act_id)
+        again = assignments.is_asked_again(session, group_id, annotator_id)
+        kept = [_keep(session, rating, act_id, again)[0] for rating in ratings]
+        again = is_repeat(kept[-1]) if kept else again  # a repeated call is what it was the first time
         session.flush()
-        said = _said(session, annotator_id, group_id)
-        if not said:
+        said = view_of(_said(session, annotator_id, group_id, again))
+        if said.says_nothing():
             raise ValueError("nothing was rated: give stars, choose the best image, or skip the group")
-        assignments.finish(session, group_id, annotator_id, "skipped" if said[-1].kind == "skip" else "rated")
+        assignments.finish(session, group_id, annotator_id, "skipped" if said.skipped else "rated", again)
         return _lease_next(session, annotator_id, LEASE_SECONDS, exclude)
 
 
@@ -113,7 +108,7 @@ def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None
     Returns:
         The undo event, whose `group_id` says which group to show; None when there is nothing to take back.
     """
-    _check_key(client_key)
+    check_key(client_key)
     with db.write() as session:
         required(session, User, annotator_id, "annotator")
         known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == client_key))
@@ -125,11 +120,13 @@ def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None
         event = RatingEvent(
             client_key=client_key, annotator_id=annotator_id, group_id=last.group_id, kind="undo"
         )
-        event.act_id, event.supersedes_id, event.payload = last.act_id, last.id, {}
+        again = is_repeat(last)
+        event.act_id, event.supersedes_id, event.payload = last.act_id, last.id, _marked({}, again)
         event.seq = next_number(session, RatingEvent.seq)
         session.add(event)
         session.flush()
-        assignments.reopen(session, last.group_id, annotator_id, LEASE_SECONDS)
+        if view_of(_said(session, annotator_id, last.group_id, again)).says_nothing():
+            assignments.reopen(session, last.group_id, annotator_id, LEASE_SECONDS, again)
         return event
 
 
@@ -143,7 +140,12 @@ def current_ratings(db: Database, group_id: str, annotator_id: str | None = None
 def next_task(
     db: Database, annotator_id: str, lease_seconds: int = LEASE_SECONDS, exclude: Collection[str] = ()
 ) -> GroupView | None:
-    """The group to rate now: the one on lease, else the least rated, newest first; None when all are done."""
+    """The group to rate now, on lease; None when all are done.
+
+    First the one on lease already, then groups that a run waits for, then the least rated; among these the
+    one whose rating would teach most, or one in seven times any, or where nothing is known the newest. Now
+    and then a group comes a second time (`assignments.REPEAT_EVERY`): what is said then is no vote.
+    """
     with db.write() as session:
         required(session, User, annotator_id, "annotator")
         return _lease_next(session, annotator_id, lease_seconds, exclude)
@@ -170,7 +172,7 @@ def upcoming(
 def progress(db: Database, annotator_id: str) -> Progress:
     """How many groups this annotator rated, skipped and has left."""
     midnight = datetime.combine(utc_now().date(), time(), UTC)
-    mine = Assignment.annotator_id == annotator_id
+    mine = and_(Assignment.annotator_id == annotator_id, Assignment.is_repeat.is_(False))
     with db.read() as session:
         required(session, User, annotator_id, "annotator")
         count = func.count(Assignment.group_id.distinct())
@@ -192,10 +194,15 @@ def _lease_next(
     return None if group is None else views(session, [group], annotator_id)[0]
 
 
-def _said(session: Session, annotator_id: str, group_id: str) -> list[RatingEvent]:
-    """What the annotator said about the group and did not take back, in order."""
+def _said(session: Session, annotator_id: str, group_id: str, again: bool) -> list[RatingEvent]:
+    """What the annotator said about the group and did not take back, in order.
+
+    Args:
+        again: when asked a second time, rather than as votes.
+    """
     mine = RatingEvent.annotator_id == annotator_id, RatingEvent.group_id == group_id
-    return standing(list(session.scalars(select(RatingEvent).where(*mine).order_by(RatingEvent.seq))))
+    events = list(session.scalars(select(RatingEvent).where(*mine).order_by(RatingEvent.seq)))
+    return [event for event in not_undone(events) if is_repeat(event) == again]
 
 
 def _last_act(session: Session, annotator_id: str) -> RatingEvent | None:
@@ -206,21 +213,36 @@ def _last_act(session: Session, annotator_id: str) -> RatingEvent | None:
     return session.scalar(query.order_by(RatingEvent.seq.desc()).limit(1))
 
 
-def _keep(session: Session, rating: RatingInput, act_id: str) -> tuple[RatingEvent, bool]:
+def _keep(session: Session, rating: RatingInput, act_id: str, again: bool) -> tuple[RatingEvent, bool]:
     """The event and whether it is new. Reads and writes under one lock, so no key is used twice."""
     known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == rating.client_key))
     if known is not None:
-        asked = rating.annotator_id, rating.group_id, rating.kind, rating.image_id, rating.value
-        return _same_act(
-            known, asked, (known.annotator_id, known.group_id, known.kind, known.image_id, known.value)
-        ), False
+        return _same_act(known, _words(rating), _words(known)), False
     _check_rows(session, rating)
+    earlier = [
+        event
+        for event in _said(session, rating.annotator_id, rating.group_id, again)
+        if replaces(rating, event)
+    ]
+    if rating.kind == "flags" and not rating.payload["flags"] and not earlier:
+        raise ValueError("no flags take back earlier ones, and there are none: name at least one flag")
     event = RatingEvent(act_id=act_id, **vars(rating))
-    event.supersedes_id = _changed(session, rating)
+    event.payload = _marked(rating.payload, again)
+    event.supersedes_id = earlier[-1].id if earlier else None
     event.seq = next_number(session, RatingEvent.seq)
     session.add(event)
     session.flush()
     return event, True
+
+
+def _marked(payload: Mapping[str, Any], again: bool) -> dict[str, Any]:
+    return dict(payload) | ({REPEAT: True} if again else {})
+
+
+def _words(act: RatingInput | RatingEvent) -> tuple[Any, ...]:
+    """What makes an act this act and no other."""
+    payload = canonical_json(said_in(act.payload))
+    return act.annotator_id, act.group_id, act.kind, act.image_id, act.value, payload
 
 
 def _same_act(known: RatingEvent, asked: tuple[Any, ...], kept: tuple[Any, ...]) -> RatingEvent:
@@ -231,45 +253,12 @@ def _same_act(known: RatingEvent, asked: tuple[Any, ...], kept: tuple[Any, ...])
     return known
 
 
-def _changed(session: Session, rating: RatingInput) -> str | None:
-    """The event that this one replaces: the annotator's last of the kind, of the same image for stars."""
-    earlier = [
-        event
-        for event in _said(session, rating.annotator_id, rating.group_id)
-        if event.kind == rating.kind and (rating.kind != "stars" or event.image_id == rating.image_id)
-    ]
-    return earlier[-1].id if earlier else None
-
-
-def _check_key(client_key: str) -> None:
-    safe_text(client_key)
-    if not client_key or len(client_key) > MAX_KEY_LENGTH:
-        raise ValueError(
-            f"expected a key of 1 to {MAX_KEY_LENGTH} characters, got {len(client_key)}: make one per click"
-        )
-
-
-def _check_shape(rating: RatingInput) -> None:
-    _check_key(rating.client_key)
-    if rating.kind not in ("stars", "best", "skip"):
-        raise ValueError(f"expected a rating of kind stars, best or skip, got {rating.kind!r}")
-    if rating.kind == "stars":
-        if type(rating.value) is not int or not 1 <= rating.value <= 5:
-            raise ValueError(f"expected 1 to 5 stars, got {rating.value!r}")
-    elif rating.value is not None:
-        raise ValueError(f"expected no value with {rating.kind}, got {rating.value!r}")
-    if (rating.image_id is None) != (rating.kind == "skip"):
-        raise ValueError(f"{rating.kind} needs {'no' if rating.kind == 'skip' else 'an'} image")
-
-
 def _check_rows(session: Session, rating: RatingInput) -> None:
     if not required(session, User, rating.annotator_id, "annotator").active:
         raise ValueError("this account is no longer active: ask an admin")
     group = required(session, ImageGroup, rating.group_id, "group")
     if group.state != "done":
         raise ValueError(f"the group is {group.state}: only finished groups can be rated")
-    if (
-        rating.image_id is not None
-        and required(session, Image, rating.image_id, "image").group_id != group.id
-    ):
-        raise ValueError("the image is not in this group: reload the page and rate again")
+    for image_id in images_of(rating):
+        if required(session, Image, image_id, "image").group_id != group.id:
+            raise ValueError("the image is not in this group: reload the page and rate again")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from storage.models import RatingEvent
+from storage.rating_kinds import is_repeat, pair_key
 
 
 @dataclass
@@ -21,6 +22,18 @@ class RatingsView:
     """Image id."""
     skipped: bool = False
     """The last word was a skip."""
+    pairs: dict[tuple[str, str], str] = field(default_factory=dict)
+    """(left, right) image ids to left, right, tie or bad; two images stand here once."""
+    order: list[list[str]] = field(default_factory=list)
+    """Image ids, best first, those that tie together; empty when nothing was ranked."""
+    flags: dict[str | None, list[str]] = field(default_factory=dict)
+    """Image id, or None for the whole group, to its flags."""
+    notes: dict[str | None, str] = field(default_factory=dict)
+    """What was written beside the flags, where something was."""
+
+    def says_nothing(self) -> bool:
+        """Nothing was said, or all of it was taken back."""
+        return self == RatingsView()
 
 
 def current(session: Session, group_ids: Collection[str], annotator_id: str | None) -> dict[str, RatingsView]:
@@ -34,8 +47,21 @@ def current(session: Session, group_ids: Collection[str], annotator_id: str | No
     return views
 
 
-def standing(events: list[RatingEvent]) -> list[RatingEvent]:
-    """The events that no undo took back, in order."""
+def view_of(events: Sequence[RatingEvent]) -> RatingsView:
+    """What holds after these events of one group, none of which was taken back."""
+    view = RatingsView()
+    for event in events:
+        _apply(view, event)
+    return view
+
+
+def standing(events: Sequence[RatingEvent]) -> list[RatingEvent]:
+    """The votes that no undo took back, in order. What was said when asked a second time is no vote."""
+    return [event for event in not_undone(events) if not is_repeat(event)]
+
+
+def not_undone(events: Sequence[RatingEvent]) -> list[RatingEvent]:
+    """The events that no undo took back, in order, second answers to the same question among them."""
     undone = {event.act_id for event in events if event.kind == "undo"}
     return [event for event in events if event.act_id not in undone]
 
@@ -46,3 +72,26 @@ def _apply(view: RatingsView, event: RatingEvent) -> None:
         view.stars[event.image_id] = event.value
     elif event.kind == "best":
         view.best = event.image_id
+    elif event.kind == "pair":
+        _apply_pair(view, event)
+    elif event.kind == "rank":
+        view.order = [list(tied) for tied in event.payload["order"]]
+    elif event.kind == "flags":
+        _apply_flags(view, event)
+
+
+def _apply_pair(view: RatingsView, event: RatingEvent) -> None:
+    said = event.payload
+    for left, right in list(view.pairs):
+        if {left, right} == pair_key(said):
+            del view.pairs[left, right]
+    view.pairs[said["left"], said["right"]] = said["outcome"]
+
+
+def _apply_flags(view: RatingsView, event: RatingEvent) -> None:
+    view.flags.pop(event.image_id, None)
+    view.notes.pop(event.image_id, None)
+    if event.payload["flags"]:
+        view.flags[event.image_id] = list(event.payload["flags"])
+    if event.payload.get("note"):
+        view.notes[event.image_id] = event.payload["note"]

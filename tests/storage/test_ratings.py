@@ -91,7 +91,11 @@ def test_what_does_not_fit_is_refused_in_words(db: Database, base: Checkpoint, g
     wrong: list[tuple[RatingInput, type[Exception], str]] = [
         (stars(group, 0, 3, ""), ValueError, "key of 1 to 64"),
         (stars(group, 0, 3, "k" * 65), ValueError, "key of 1 to 64"),
-        (RatingInput("a", "local", group.group.id, "undo", None), ValueError, "stars, best or skip"),
+        (
+            RatingInput("a", "local", group.group.id, "undo", None),
+            ValueError,
+            "stars, best, pair, rank, flags or skip",
+        ),
         (RatingInput("a", "local", group.group.id, "skip", image), ValueError, "needs no image"),
         (RatingInput("a", "local", group.group.id, "best"), ValueError, "needs an image"),
         (RatingInput("a", "local", group.group.id, "best", image, 3), ValueError, "expected no value"),
