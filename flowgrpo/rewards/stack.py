@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
 from safetensors import SafetensorError
 
+from flowgrpo.rewards import registry
 from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
-from flowgrpo.rewards.clip import ClipReward
-from flowgrpo.rewards.perceptual import DiversityReward
-from flowgrpo.rewards.quality import QualityReward
-from flowgrpo.rewards.verifier import AttributeVerifier
+from flowgrpo.rewards.fetch import Options
 
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
-_LOADING = (LookupError, OSError, RuntimeError, SafetensorError, ValueError)
+_LOADING = (ImportError, LookupError, OSError, RuntimeError, SafetensorError, ValueError)
 # What code of others may raise while it scores. Running out of memory, although a RuntimeError, and being
 # interrupted are not a reward's failure.
 _SCORING = (
@@ -62,36 +61,30 @@ class RewardStack:
         return results | {name: unscored(len(batch), reason) for name, reason in self.unavailable.items()}
 
 
-def load_stack(names: Iterable[str], weights_folder: Path, device: str = "cpu") -> RewardStack:
-    """The embedded rewards of these names, from the starter's weights.
+def load_stack(
+    names: Iterable[str], weights_folder: Path, device: str = "cpu", options: Options | None = None
+) -> RewardStack:
+    """The rewards of these names, from the registry.
 
-    A reward whose weights are missing or damaged goes into `unavailable`: its scores are NaN with the reason.
+    A reward that cannot be loaded goes into `unavailable`: its scores are NaN with the reason.
+
+    Args:
+        weights_folder: The starter's.
+        options: What loading may do, where that is not the usual; its folder and device are not looked at.
 
     Raises:
         LookupError: No reward has such a name.
     """
+    given = replace(options or Options(weights_folder), weights=weights_folder, device=device)
     rewards: dict[str, Reward] = {}
     unavailable: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        if name not in EMBEDDED:
-            raise LookupError(f'there is no reward "{name}"; the rewards are {", ".join(EMBEDDED)}')
+        registry.about(name)
         try:
-            rewards[name] = _load(name, weights_folder, device)
+            rewards[name] = registry.load(name, given)
         except _LOADING as error:
             unavailable[name] = f"the {name} reward could not be loaded: {error}"
     return RewardStack(rewards, unavailable)
-
-
-def _load(name: str, weights: Path, device: str) -> Reward:
-    match name:
-        case "verifier":
-            return AttributeVerifier(weights / "verifier", device=device)
-        case "clip":
-            return ClipReward(weights / "clip", device)
-        case "quality":
-            return QualityReward(weights / "quality", device)
-        case _:
-            return DiversityReward(device)
 
 
 def _checked(reward: Reward, batch: ScoreBatch) -> ScoreResult:

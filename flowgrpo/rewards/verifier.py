@@ -6,6 +6,7 @@ Each slot has "unclear" as a class of its own, so mush scores low instead of gue
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.cards import CARDS
 from flowgrpo.rewards.encoders import fingerprint, require
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.starter.verifiers import load_verifier
 from flowgrpo.starter.vocabulary import SLOTS, parse_prompt
 
@@ -40,9 +43,8 @@ class AttributeVerifier:
         weights_path = require(folder / "model.safetensors", name)
         self.network: nn.Module = load_verifier(folder).requires_grad_(False).to(device)
         self.device = device
-        version = fingerprint(weights_path)
         title = f"attribute {name} (embedded)"
-        self.spec = RewardSpec(name, title, "pointwise", 0.0, 1.0, version, "Apache-2.0; portraits CC BY 4.0")
+        self.spec = replace(CARDS["verifier"], name=name, title=title, version=fingerprint(weights_path))
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
         """Mean probability of the asked labels; NaN where a prompt asks for none."""
@@ -77,3 +79,8 @@ def asked_probabilities(
         values = probabilities.gather(1, chosen.clamp_min(0)[:, None])[:, 0]
         columns[slot.name] = values.masked_fill(chosen < 0, float("nan"))
     return columns
+
+
+def load(card: RewardSpec, option: str, options: Options) -> AttributeVerifier:
+    """For the registry, which has no judge: that one must never reward."""
+    return AttributeVerifier(options.weights / "verifier", card.name, options.device)

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.clip import ClipReward
+from flowgrpo.rewards.encoders import clip_of_hub
+from flowgrpo.rewards.fetch import Options
+from flowgrpo.rewards.stack import load_stack
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +27,8 @@ def test_the_value_is_the_raw_cosine_of_open_clips_own_embeddings(
     images, prompts = renders
     values = reward.score(ScoreBatch(images, prompts, [0] * len(images))).values
     with torch.no_grad():
-        image = F.normalize(reward.model.encode_image(images.float() / 127.5 - 1), dim=1)
-        text = F.normalize(reward.model.encode_text(reward.tokenize(prompts)), dim=1)
+        image = F.normalize(reward.encoder.model.encode_image(images.float() / 127.5 - 1), dim=1)
+        text = F.normalize(reward.encoder.model.encode_text(reward.encoder.tokenize(prompts)), dim=1)
     torch.testing.assert_close(values, (image * text).sum(1), atol=1e-5, rtol=0)
 
 
@@ -40,7 +43,7 @@ def test_the_order_of_the_images_does_not_matter(
 
 def test_a_text_is_read_to_its_end(reward: ClipReward) -> None:
     """The trap of pooling at the highest token id: what comes after it is invisible."""
-    first, second = reward.encode_prompts(
+    first, second = reward.encoder.encode_prompts(
         ["portrait, red hair, smile, blue background", "portrait, red hair, smile, pink background"]
     )
     assert not torch.allclose(first, second)
@@ -48,7 +51,7 @@ def test_a_text_is_read_to_its_end(reward: ClipReward) -> None:
 
 def test_a_larger_image_is_brought_to_the_encoders_size(reward: ClipReward) -> None:
     images = torch.full((1, 3, 100, 100), 90, dtype=torch.uint8)
-    assert reward.encode_images(images).shape == reward.encode_images(images[..., :64, :64]).shape
+    assert reward.encoder.encode_images(images).shape == reward.encoder.encode_images(images[..., :64, :64]).shape
 
 
 def test_pooling_at_the_highest_token_is_refused_for_an_own_tokenizer(weights: Path, tmp_path: Path) -> None:
@@ -63,11 +66,22 @@ def test_pooling_at_the_highest_token_is_refused_for_an_own_tokenizer(weights: P
 
 @pytest.mark.parametrize(
     ("source", "sentence"),
-    [("ViT-L-14/openai", "ViT-L-14-quickgelu/openai"), ("ViT-L-14", "architecture/pretrained tag")],
+    [
+        ("ViT-L-14/openai", "ViT-L-14-quickgelu/openai"),
+        ("ViT-L-14", "architecture/pretrained tag"),
+        ("ViT-L-14/nobody", 'knows no weights "nobody" for "ViT-L-14"; it knows openai, laion'),
+    ],
 )
 def test_a_named_model_that_would_compute_something_else_is_refused(source: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        ClipReward(source)
+        clip_of_hub(source, Options(Path()))
+
+
+def test_a_named_model_that_is_not_here_is_unavailable_with_size_and_licence(weights: Path) -> None:
+    name = "clip:ViT-L-14-quickgelu/openai"
+    reason = load_stack([name], weights).unavailable[name]
+    assert "needs CLIP ViT-L-14-quickgelu/openai" in reason
+    assert "fetching is switched off" in reason
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:

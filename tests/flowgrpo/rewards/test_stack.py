@@ -99,8 +99,8 @@ def test_rewards_share_one_forward(weights: Path, batch: ScoreBatch, monkeypatch
 
 
 def test_an_unknown_reward_is_refused_with_the_names_there_are(weights: Path) -> None:
-    with pytest.raises(LookupError, match='no reward "aesthetic"; the rewards are verifier, clip'):
-        load_stack(["aesthetic"], weights)
+    with pytest.raises(LookupError, match='no reward "beauty"; the rewards are verifier, clip'):
+        load_stack(["beauty"], weights)
 
 
 def test_the_judge_never_rewards(weights: Path) -> None:
