@@ -54,7 +54,8 @@ class AestheticReward:
     @torch.no_grad()
     def score(self, batch: ScoreBatch) -> ScoreResult:
         """Of every image; the prompt plays no part."""
-        return scored(self.encoder.embeddings(batch) @ self.weight + self.bias)
+        result = scored(self.encoder.embeddings(batch) @ self.weight + self.bias)
+        return replace(result, warning=self.encoder.enlarged(batch))
 
 
 def collapsed(layers: Mapping[str, Tensor]) -> tuple[Float[Tensor, " embed"], float]:

@@ -66,7 +66,8 @@ class AnimeAestheticReward:
     @torch.no_grad()
     def score(self, batch: ScoreBatch) -> ScoreResult:
         """Of every image; the prompt plays no part."""
-        return scored(self.head(self.encoder.embeddings(batch)).clamp(0, TOP))
+        result = scored(self.head(self.encoder.embeddings(batch)).clamp(0, TOP))
+        return replace(result, warning=self.encoder.enlarged(batch))
 
 
 def load(card: RewardSpec, option: str, options: Options) -> AnimeAestheticReward:

@@ -196,6 +196,11 @@ CARDS: Final[dict[str, RewardSpec]] = {
 }  # fmt: skip
 
 
+def _encoder_title(option: str) -> str:
+    """Of a named model, or of a folder (`local-dir:`), whose path is nobody's business."""
+    return f"CLIP {option.rpartition('/')[2] if ':' in option else option.replace('/', ' ')}"
+
+
 def plain_card(name: str, option: str) -> RewardSpec:
     """The card of a reward that takes no option.
 
@@ -213,7 +218,7 @@ def clip_card(name: str, option: str) -> RewardSpec:
         return CARDS[name]
     size_mb, licence = encoder_facts(option)
     return replace(
-        CARDS[name], name=f"{name}:{option}", title=f"CLIP {option.replace('/', ' ')}", high=0.4,
+        CARDS[name], name=f"{name}:{option}", title=_encoder_title(option), high=0.4,
         licence=licence, size_mb=size_mb, embedded=False,
     )  # fmt: skip
 
@@ -224,7 +229,7 @@ def diversity_card(name: str, option: str) -> RewardSpec:
         return CARDS[name]
     is_embedded = option == "clip"
     size_mb, licence = (CARDS["clip"].size_mb, STARTER) if is_embedded else encoder_facts(option)
-    encoder = "the tiny CLIP (embedded)" if is_embedded else f"CLIP {option.replace('/', ' ')}"
+    encoder = "the tiny CLIP (embedded)" if is_embedded else _encoder_title(option)
     return replace(
         CARDS[name], name=f"{name}:{option}", title=f"diversity to {encoder}", licence=licence,
         size_mb=size_mb, embedded=is_embedded,

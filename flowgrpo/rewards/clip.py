@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
 from flowgrpo.rewards.cards import CARDS
-from flowgrpo.rewards.clip_encoder import ClipEncoder
+from flowgrpo.rewards.clip_encoder import ClipEncoder, said
 from flowgrpo.rewards.encoders import clip_for, clip_in_folder
 from flowgrpo.rewards.fetch import Options
 
@@ -43,7 +43,8 @@ class ClipReward:
         texts = self.encoder.encode_prompts(batch.prompts)
         num_parts = self.encoder.num_parts(batch.prompts).float()
         result = scored((self.encoder.embeddings(batch) * texts).sum(dim=1), {"parts": num_parts})
-        return replace(result, warning=_about_long_prompts(self.encoder, num_parts))
+        long = _about_long_prompts(self.encoder, num_parts)
+        return replace(result, warning=said(long, self.encoder.enlarged(batch)))
 
 
 def _about_long_prompts(encoder: ClipEncoder, num_parts: Tensor) -> str | None:

@@ -46,6 +46,15 @@ class ClipEncoder:
         """Numbers in an embedding."""
         return self.encode_images(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape[1]
 
+    @property
+    def side(self) -> int:
+        """Pixels: the encoder sees squares of this side."""
+        return _side(self.model.visual.preprocess_cfg)
+
+    def enlarged(self, batch: ScoreBatch) -> str | None:
+        """What the page says when the batch's images are smaller than what the encoder sees."""
+        return enlarged(self.name, self.side, batch.images)
+
     def embeddings(self, batch: ScoreBatch) -> Float[Tensor, "sample embed"]:
         """Of the batch's images; the first reward that asks computes them."""
         return batch.shared((self.version, self.device), lambda: self.encode_images(batch.images))
@@ -109,6 +118,19 @@ def num_tokens(tokenize: Any, text: str) -> int:
     return len(tokenize.tokenizer(tokenize.clean_fn(text)).input_ids)
 
 
+def enlarged(name: str, side: int, images: UInt8[Tensor, "sample 3 height width"]) -> str | None:
+    """What the page says when images are smaller than what an encoder sees; None when they are not."""
+    height, width = images.shape[-2:]
+    if min(height, width) >= side:
+        return None
+    return f"images of {width}x{height} are enlarged to the {side}x{side} that {name} sees"
+
+
+def said(*sentences: str | None) -> str | None:
+    """The sentences that there are, as one warning."""
+    return "; ".join(filter(None, sentences)) or None
+
+
 def about_cut_prompts(name: str, context: int, cut: Float[Tensor, " sample"]) -> str | None:
     """What the page says when prompts were cut; None when none was."""
     num = int(cut.sum())
@@ -124,7 +146,7 @@ def prepared(
         config: open_clip's: `size`, `mean`, `std`, `interpolation`, and as `resize_mode` "squash", "shortest"
             (and the middle is cut out) or "longest" (and the rest is black).
     """
-    side = config["size"] if isinstance(config["size"], int) else config["size"][0]
+    side = _side(config)
     unit = images.float().div(255)
     height, width = unit.shape[-2:]
     mode = InterpolationMode(config["interpolation"])
@@ -139,6 +161,11 @@ def prepared(
         unit = resize(unit, shape, mode, antialias=True).clamp(0, 1)
     result: Tensor = normalize(_square(unit, side), config["mean"], config["std"])
     return result
+
+
+def _side(config: dict[str, Any]) -> int:
+    size = config["size"]
+    return int(size if isinstance(size, int) else size[0])
 
 
 def _square(unit: Tensor, side: int) -> Tensor:

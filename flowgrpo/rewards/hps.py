@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
 from flowgrpo.rewards.cards import CARDS, HPS_WEIGHTS
-from flowgrpo.rewards.clip_encoder import about_cut_prompts
+from flowgrpo.rewards.clip_encoder import about_cut_prompts, said
 from flowgrpo.rewards.encoders import clip_from_checkpoint
 from flowgrpo.rewards.fetch import Options, obtain
 
@@ -44,7 +44,8 @@ class HpsReward:
         """Cosine of every image with its prompt; detail `cut`: 1 where the prompt was cut."""
         texts, cut = self.encoder.encode_cut(batch.prompts)
         result = scored((self.encoder.embeddings(batch) * texts).sum(dim=1), {"cut": cut})
-        return replace(result, warning=about_cut_prompts(self.encoder.name, self.encoder.context, cut))
+        prompts = about_cut_prompts(self.spec.title, self.encoder.context, cut)
+        return replace(result, warning=said(prompts, self.encoder.enlarged(batch)))
 
 
 def load(card: RewardSpec, option: str, options: Options) -> HpsReward:

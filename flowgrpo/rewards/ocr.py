@@ -29,14 +29,17 @@ NOTHING_QUOTED: Final = Abstained(
 )
 UNASKED: Final = "unasked characters"
 """Detail: characters read in an image whose prompt quotes nothing; NaN where it does."""
-_QUOTED: Final = re.compile('"([^"]+)"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|「([^」]+)」')
+_QUOTED: Final = re.compile('"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»|「([^」]*)」')
 """Not between single quotes: those are apostrophes."""
+_DETECTION_SIDE: Final = 480
+"""Pixels: the library looks for text at no fewer than this; its own 736 found no more in drawn words, and
+takes twice as long."""
 _READABLE_SIDE: Final = 256
 """Pixels: smaller images are scaled up to it, since letters of a few pixels are missed."""
 
 
 class OcrReward:
-    """0 to 1; runs on the processor, about 0.1 s an image."""
+    """0 to 1; runs on the processor, about 0.3 s an image on one core."""
 
     def __init__(self, card: RewardSpec = CARDS["ocr"]) -> None:
         threads = torch.get_num_threads()
@@ -45,6 +48,7 @@ class OcrReward:
                 "Global.log_level": "critical",
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+                "Det.limit_side_len": _DETECTION_SIDE,
             }
         )
         self.spec = replace(card, version=f"rapidocr {version('rapidocr')}")
@@ -70,7 +74,7 @@ class OcrReward:
 
 def quoted(prompt: str) -> list[str]:
     """What stands in double quotes of any language, in order; nothing that is blank."""
-    found = [next(filter(None, groups)) for groups in _QUOTED.findall(prompt)]
+    found = ["".join(groups) for groups in _QUOTED.findall(prompt)]
     return [text for text in found if plain(text)]
 
 

@@ -21,7 +21,7 @@ from transformers import AutoModel
 
 from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
 from flowgrpo.rewards.cards import CARDS, PICKSCORE_CONFIG, PICKSCORE_WEIGHTS
-from flowgrpo.rewards.clip_encoder import about_cut_prompts, num_tokens, prepared
+from flowgrpo.rewards.clip_encoder import about_cut_prompts, enlarged, num_tokens, prepared, said
 from flowgrpo.rewards.fetch import Options, obtain
 
 _PER_FORWARD: Final = 32
@@ -54,7 +54,9 @@ class PickScoreReward:
         values = self.model.logit_scale.exp() * (images * texts).sum(dim=1)
         cut = [float(num_tokens(self.tokenize, prompt) > self.context) for prompt in batch.prompts]
         result = scored(values, {"cut": torch.tensor(cut)})
-        return replace(result, warning=about_cut_prompts(self.spec.title, self.context, torch.tensor(cut)))
+        prompts = about_cut_prompts(self.spec.title, self.context, torch.tensor(cut))
+        side = self.model.config.vision_config.image_size
+        return replace(result, warning=said(prompts, enlarged(self.spec.title, side, batch.images)))
 
     @torch.no_grad()
     def encode_images(self, images: UInt8[Tensor, "sample 3 height width"]) -> Float[Tensor, "sample embed"]:

