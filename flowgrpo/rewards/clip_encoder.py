@@ -85,7 +85,7 @@ class ClipEncoder:
         new = [text for text in dict.fromkeys(prompts) if text not in self._texts]
         read = [parts(plain(text) if self.is_openai else text, self.fits) for text in new]
         flat = self._encode([part for texts in read for part in texts]).split([len(texts) for texts in read])
-        means = [F.normalize(rows.mean(0), dim=0) for rows in flat]
+        means = [F.normalize(rows.mean(0), dim=0) if len(rows) > 1 else rows[0] for rows in flat]
         self._texts.update(
             (text, (mean, len(texts))) for text, mean, texts in zip(new, means, read, strict=True)
         )
