@@ -17,7 +17,12 @@ WEB = (
     "flowgrpo.runs.dispatcher", "flowgrpo.runs.executors", "flowgrpo.runs.runner", "app",
 )  # fmt: skip
 OURS = {"flowgrpo", "storage", "ui", "app", "tests", "benchmarks"}
-BROUGHT_BY_OTHERS = {"starlette": "fastapi", "gradio_client": "gradio", "huggingface_hub": "diffusers"}
+BROUGHT_BY_OTHERS = {
+    "starlette": "fastapi",
+    "gradio_client": "gradio",
+    "huggingface_hub": "diffusers",
+    "pandas": "evalica",
+}
 """Imports that a declared requirement always brings: its own interface speaks in them."""
 DEMANDED = {"choix", "evalica"}
 """Part of the announced stack, ahead of its first use."""

@@ -1,0 +1,166 @@
+"""Whether people agree, with each other and with themselves."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, TypeAlias
+
+import evalica
+import numpy as np
+import pandas as pd
+
+from flowgrpo.preferences.intervals import Interval, ratio_by_cluster, wilson
+from flowgrpo.preferences.votes import Judged, Vote, latest
+
+MIN_SHARED = 30
+"""Items that two people or more judged; below, alpha moves too much from item to item to be shown."""
+STARS_APART = 1
+"""Stars that an image may move between two answers of one annotator which still count as the same."""
+_RESAMPLES = 2000
+Scale = Literal["nominal", "ordinal"]
+Answers: TypeAlias = dict[Hashable, dict[str, float]]
+"""Item to annotator to what they said, as a number; on a nominal scale only its equality means something."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of one kind of vote.
+
+    Attributes:
+        kind: stars, best or pair.
+        scale: what alpha takes a difference for.
+        num_shared: items that two people or more judged.
+        same: share of pairs of people that said the same of such an item; None without any.
+        alpha: Krippendorff's, 1 for agreement and 0 for chance; None below MIN_SHARED items, and where
+            everybody said the same of everything, as chance then explains nothing.
+        why_no_alpha: a sentence, or empty.
+    """
+
+    kind: str
+    scale: Scale
+    num_shared: int
+    same: Interval | None
+    alpha: Interval | None
+    why_no_alpha: str
+
+
+def agreements(votes: Iterable[Vote], seed: int = 0) -> list[Agreement]:
+    """How far annotators agree on stars (of an image), bests (of a group) and pairs (of two images)."""
+    judged = latest(votes)
+    return [
+        _agreement("stars", "ordinal", _stars(judged), seed),
+        _agreement("best", "nominal", _bests(judged), seed),
+        _agreement("pair", "nominal", _pairs(judged), seed),
+    ]
+
+
+def _stars(judged: Judged) -> Answers:
+    found: Answers = defaultdict(dict)
+    for (annotator, _), said in judged.items():
+        for vote in said:
+            if vote.kind == "stars" and vote.value is not None:
+                found[vote.image][annotator] = float(vote.value)
+    return found
+
+
+def _bests(judged: Judged) -> Answers:
+    found: Answers = defaultdict(dict)
+    for (annotator, group), said in judged.items():
+        for vote in said:
+            if vote.kind == "best" and vote.image is not None:
+                found[group][annotator] = float(vote.images.index(vote.image))
+    return found
+
+
+def _pairs(judged: Judged) -> Answers:
+    """0 and 1 stand for the images in order of their ids, 2 for a tie, 3 for both bad."""
+    found: Answers = defaultdict(dict)
+    for (annotator, _), said in judged.items():
+        for vote in said:
+            if vote.kind == "pair":
+                found[_two(vote)][annotator] = _outcome(vote)
+    return found
+
+
+def _two(vote: Vote) -> tuple[str, ...]:
+    return tuple(sorted((vote.payload["left"], vote.payload["right"])))
+
+
+def _outcome(vote: Vote) -> float:
+    outcome = vote.payload["outcome"]
+    if outcome in ("left", "right"):
+        return float(_two(vote).index(vote.payload[outcome]))
+    return 2.0 if outcome == "tie" else 3.0
+
+
+def _agreement(kind: str, scale: Scale, answers: Answers, seed: int) -> Agreement:
+    shared = [said for said in answers.values() if len(said) >= 2]
+    same = None
+    if shared:
+        pairs = [list(combinations(said.values(), 2)) for said in shared]
+        of = np.array([float(sum(a == b for a, b in them)) for them in pairs])
+        same = ratio_by_cluster(
+            of, np.array([float(len(them)) for them in pairs]), trials=len(pairs), seed=seed
+        )
+    alpha, why = _alpha(shared, scale, seed)
+    return Agreement(kind, scale, len(shared), same, alpha, why)
+
+
+def _alpha(shared: Sequence[Mapping[str, float]], scale: Scale, seed: int) -> tuple[Interval | None, str]:
+    if len(shared) < MIN_SHARED:
+        return (
+            None,
+            f"{len(shared)} items were judged by two people or more; alpha is shown from {MIN_SHARED} on",
+        )
+    if len({value for said in shared for value in said.values()}) < 2:
+        return None, "everybody said the same of everything, so there is no chance agreement to compare with"
+    table = pd.DataFrame(shared, dtype=float).T  # a row for each annotator, a column for each item
+    found = evalica.alpha_bootstrap(table, distance=scale, n_resamples=_RESAMPLES, random_state=seed)
+    return Interval(found.alpha, found.low, found.high), ""
+
+
+def consistency(votes: Sequence[Vote]) -> dict[str, Interval]:
+    """Annotator to the share of what they were asked twice that they answered the same way.
+
+    The same is: the same best, the same outcome of a pair, stars at most one apart, two ranked images in the
+    same order. One item is one of these; the interval takes them as independent.
+    """
+    first = latest(votes)
+    again = latest([_as_vote(vote) for vote in votes if vote.is_repeat])
+    same: dict[str, list[bool]] = defaultdict(list)
+    for key, said in again.items():
+        same[key[0]] += _same(first.get(key, []), said)
+    return {annotator: wilson(sum(found), len(found)) for annotator, found in same.items() if found}
+
+
+def _as_vote(vote: Vote) -> Vote:
+    return Vote(**{**vars(vote), "is_repeat": False})
+
+
+def _same(first: Sequence[Vote], second: Sequence[Vote]) -> list[bool]:
+    one, two = _sayings(first), _sayings(second)
+    return [
+        abs(one[item] - value) <= (STARS_APART if item[0] == "stars" else 0)
+        for item, value in two.items()
+        if item in one
+    ]
+
+
+def _sayings(said: Sequence[Vote]) -> dict[tuple[str, Hashable], float]:
+    """What was said, item by item, as numbers that are equal when the answer is."""
+    found: dict[tuple[str, Hashable], float] = {}
+    for vote in said:
+        if vote.kind == "stars" and vote.value is not None:
+            found["stars", vote.image] = float(vote.value)
+        elif vote.kind == "best" and vote.image is not None:
+            found["best", vote.group] = float(vote.images.index(vote.image))
+        elif vote.kind == "pair":
+            found["pair", _two(vote)] = _outcome(vote)
+        elif vote.kind == "rank":
+            ranks = {image: rank for rank, tied in enumerate(vote.payload["order"]) for image in tied}
+            for a, b in combinations(sorted(ranks), 2):
+                found["rank", (a, b)] = float(np.sign(ranks[a] - ranks[b]))
+    return found

@@ -1,0 +1,74 @@
+"""What a fit or a statistic needs of groups that people judged: one query for each table, however many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from sqlalchemy import select
+
+from storage.engine import Database
+from storage.models import Image, ImageGroup, RatingEvent, Score
+from storage.ratings_current import not_undone
+
+_PER_QUERY = 500
+"""Ids in one SQL statement."""
+
+
+@dataclass(frozen=True)
+class JudgedGroup:
+    """A group as those who learn from votes see it."""
+
+    group: ImageGroup
+    images: tuple[Image, ...]
+    """In the order in which they were shown."""
+
+
+def said_votes(db: Database) -> list[RatingEvent]:
+    """All that was said and not taken back, in order; answers to repeats among them, which are no votes."""
+    with db.read() as session:
+        return not_undone(list(session.scalars(select(RatingEvent).order_by(RatingEvent.seq))))
+
+
+def judged_groups(db: Database, group_ids: Collection[str]) -> dict[str, JudgedGroup]:
+    """Group id to group and images; ids that are none are absent."""
+    groups: dict[str, ImageGroup] = {}
+    images: dict[str, list[Image]] = {}
+    with db.read() as session:
+        for part in _parts(group_ids):
+            for group in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(part))):
+                groups[group.id], images[group.id] = group, []
+            for image in session.scalars(select(Image).where(Image.group_id.in_(part)).order_by(Image.index)):
+                images[image.group_id].append(image)
+    return {one: JudgedGroup(group, tuple(images[one])) for one, group in groups.items()}
+
+
+def scores_of(db: Database, group_ids: Collection[str]) -> dict[str, dict[str, Score]]:
+    """Image id to reward name to its score of the newest version, of all images of some groups."""
+    found: dict[str, dict[str, Score]] = {}
+    with db.read() as session:
+        for part in _parts(group_ids):
+            rows = (
+                select(Score)
+                .join(Image, Image.id == Score.image_id)
+                .where(Image.group_id.in_(part))
+                .order_by(Score.version)
+            )
+            for score in session.scalars(rows):
+                found.setdefault(score.image_id, {})[score.reward] = score
+    return found
+
+
+def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:
+    """Group id to how much a rating of it would teach; None where nothing is known."""
+    with db.write() as session:
+        for part in _parts(priorities):
+            for group in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(part))):
+                group.priority = priorities[group.id]
+
+
+def _parts(ids: Collection[str]) -> Iterator[Sequence[str]]:
+    left = iter(ids)
+    while part := list(islice(left, _PER_QUERY)):
+        yield part

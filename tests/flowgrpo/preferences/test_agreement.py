@@ -1,0 +1,106 @@
+"""Agreement is that of the literature, is silent where it would mislead, and repeats tell of oneself."""
+
+from __future__ import annotations
+
+import evalica
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowgrpo.preferences.agreement import MIN_SHARED, agreements, consistency
+from flowgrpo.preferences.votes import Vote
+
+IMAGES = ("a", "b", "c", "d")
+
+
+def best(who: str, group: str, image: str, is_repeat: bool = False) -> Vote:
+    return Vote(who, group, f"p{group}", "best", IMAGES, image, is_repeat=is_repeat)
+
+
+def pair(who: str, group: str, left: str, right: str, outcome: str) -> Vote:
+    payload = {"left": f"{group}{left}", "right": f"{group}{right}", "outcome": outcome}
+    return Vote(who, group, f"p{group}", "pair", IMAGES, payload=payload)
+
+
+def test_the_alpha_of_a_published_example_is_found() -> None:
+    """Krippendorff, "Computing Krippendorff's alpha-reliability" (2011), example C: four observers."""
+    nan = float("nan")
+    table = pd.DataFrame(
+        [
+            [1, 2, 3, 3, 2, 1, 4, 1, 2, nan, nan, nan],
+            [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, nan, 3],
+            [nan, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, nan],
+            [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, nan],
+        ]
+    )
+    assert evalica.alpha(table).alpha == pytest.approx(0.743, abs=5e-4)
+    assert evalica.alpha(table, distance="ordinal").alpha == pytest.approx(0.815, abs=5e-4)
+
+
+def test_those_who_agree_agree_and_those_who_guess_do_not() -> None:
+    rng = np.random.default_rng(0)
+    votes = []
+    for number in range(80):
+        truth = IMAGES[rng.integers(4)]
+        for who in ("ann", "bob", "cid"):
+            said = truth if rng.random() < 0.9 else IMAGES[rng.integers(4)]
+            votes.append(best(who, str(number), said))
+    found = {one.kind: one for one in agreements(votes)}["best"]
+    assert found.num_shared == 80 and found.same is not None and found.alpha is not None
+    # Two say the same with 0.925^2 + 3 * 0.025^2, and one time in four by chance: alpha is about 0.81.
+    assert found.same.low < 0.857 < found.same.high and found.alpha.low < 0.81 < found.alpha.high < 0.95
+    guesses = [best(who, str(n), IMAGES[rng.integers(4)]) for n in range(80) for who in ("ann", "bob")]
+    chance = {one.kind: one for one in agreements(guesses)}["best"]
+    assert chance.alpha is not None and chance.alpha.low < 0 < chance.alpha.high
+
+
+def test_stars_near_each_other_agree_better_than_stars_far_apart() -> None:
+    rng = np.random.default_rng(1)
+    near, far = list[Vote](), list[Vote]()
+    for number in range(60):
+        value = int(rng.integers(1, 6))
+        for votes, second in ((near, min(5, value + 1)), (far, 6 - value)):
+            for who, given in (("ann", value), ("bob", second)):
+                votes.append(Vote(who, str(number), "p", "stars", IMAGES, f"{number}/a", given))
+    alphas = [{one.kind: one for one in agreements(votes)}["stars"].alpha for votes in (near, far)]
+    assert alphas[0] is not None and alphas[1] is not None and alphas[0].value > 0.6 > 0 > alphas[1].value
+
+
+def test_which_image_was_left_does_not_matter_for_a_pair() -> None:
+    votes = [pair("ann", str(n), "x", "y", "left" if n % 2 else "right") for n in range(40)]
+    votes += [pair("bob", str(n), "y", "x", "right" if n % 2 else "left") for n in range(40)]
+    found = {one.kind: one for one in agreements(votes)}["pair"]
+    assert found.same is not None and found.same.value == 1
+    assert found.alpha is not None and found.alpha.value == 1
+
+
+def test_alpha_is_not_shown_of_few_shared_items_nor_of_unanimity() -> None:
+    few = [best(who, str(n), "a") for n in range(MIN_SHARED - 1) for who in ("ann", "bob")]
+    few += [best("ann", f"alone {n}", "b") for n in range(100)]
+    found = {one.kind: one for one in agreements(few)}
+    assert found["best"].alpha is None and "29 items" in found["best"].why_no_alpha
+    assert found["best"].same is not None and found["best"].same.low < 1
+    assert found["stars"].same is None and found["stars"].num_shared == 0
+    many = [best(who, str(n), "a") for n in range(MIN_SHARED) for who in ("ann", "bob")]
+    assert "everybody said the same" in {one.kind: one for one in agreements(many)}["best"].why_no_alpha
+
+
+def test_a_repeat_tells_whether_annotators_agree_with_themselves() -> None:
+    votes = [best("ann", str(n), "a") for n in range(10)]
+    votes += [best("ann", str(n), "a" if n < 8 else "b", is_repeat=True) for n in range(10)]
+    votes += [best("bob", "0", "a"), best("bob", "9", "a", is_repeat=True)]
+    found = consistency(votes)
+    assert set(found) == {"ann"}
+    assert found["ann"].value == 0.8 and found["ann"].low < 0.6
+
+
+def test_two_answers_are_the_same_by_item_stars_one_apart_and_ranks_by_order() -> None:
+    def said(is_repeat: bool, stars: tuple[int, int], order: list[list[str]]) -> list[Vote]:
+        votes = [
+            Vote("ann", "g", "p", "stars", IMAGES, image, value, is_repeat=is_repeat)
+            for image, value in zip(IMAGES, stars, strict=False)
+        ]
+        return [*votes, Vote("ann", "g", "p", "rank", IMAGES, payload={"order": order}, is_repeat=is_repeat)]
+
+    votes = [*said(False, (5, 1), [["a"], ["b"], ["c"]]), *said(True, (4, 3), [["b"], ["a", "c"]])]
+    assert consistency(votes)["ann"].value == pytest.approx((1 + 0 + 0 + 0 + 1) / 5)
