@@ -1,21 +1,29 @@
 """Reward columns of some groups -> one advantage per sample (rewards.md 7.2).
 
+    r = min(r, cap)                                              where a reward has one
     z = clip((r - group mean) / max(group std, s / 2), -3, 3)    s: the reward's std in groups of the base
     A = sum_k w_k z_k / sum_k |w_k|                              over the rewards that the group has
     A = A / max(batch std of A, 1/4)                             batch, not group: a flat group stays flat
     A = A * clip(d / group mean d, 1/2, 2) where A > 0           d: a sample's distance from its neighbours
     A = min(A, 0) where a gate failed;   A = clip(A, -5, 5)
 
-That is `std = calibrated`. The other statistics are those of published code: z = (r - mean) / std, and no
-second division:
+That is `combine = normalised` and `std = calibrated`. The other statistics are those of published code:
+z = (r - mean) / std, and no second division:
 
     group      mean and std of the group                        DanceGRPO, MixGRPO
     global     mean of the group, std of all rewards (over n)   Flow-GRPO, DiffusionNFT, AWM
     pooled     mean of the group, sqrt(mean over groups of the variance within)
     running    mean and std of the prompt's last rewards        DDPO
 
-A missing score is NaN and is never taken for a number. A group that shows no difference is dead and teaches
-nothing. All in float64, since group differences can be small beside the rewards themselves.
+And the other ways to combine, for parity:
+
+    raw_sum    z of sum_k w_k r_k                                                      Flow-GRPO
+    gdpo       A = sum_k w_k z_k by `group`; with more than one reward
+               A = (A - batch mean) / batch std, over n - 1                            arXiv 2601.05242
+    winrate    r_k = share of its group that a sample beats by reward k, then `group`  arXiv 2508.20751
+
+A missing score is NaN and is never taken for a number (GDPO's code takes it for 0). A group that shows no
+difference is dead and teaches nothing.
 """
 
 from __future__ import annotations
@@ -28,22 +36,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flowgrpo.config import AdvantageConfig
+from flowgrpo.normalise import (
+    as_published,
+    by_calibration,
+    calibrate,
+    capped,
+    ceilings,
+    group_moments,
+    std_of,
+    win_shares,
+)
 from flowgrpo.running import Buffers, RunningStatistics
+
+__all__ = ["Advantages", "calibrate", "ceilings", "combine", "with_base_caps"]
 
 RAW_SUM = "weighted sum"
 """Name of the one column that `raw_sum` makes of all rewards."""
-STD_FLOOR = 0.5
-"""Of the calibrated std: a group half as varied as usual is the flattest that is scaled up to full
-advantages.
-"""
-Z_CLIP = 3.0
 BATCH_STD_FLOOR = 0.25
 DIVERSITY_RANGE = (0.5, 2.0)
-DEAD_SHARE = 0.1
-"""Of the calibrated std: a reward that varies less than this within a group says nothing about it."""
-ROUNDING = 1e-6
-"""Differences below this share of a reward's size (or of 1, if larger) are float32 noise, not judgement."""
-
 Rewards = Float[Tensor, "group sample"]
 
 
@@ -63,19 +73,16 @@ class Advantages:
     """The running statistics after this rollout, where they are used; JSON."""
 
 
-def calibrate(rewards: Mapping[str, Rewards]) -> dict[str, float]:
-    """Median over groups of each reward's std within a group, from groups of the base; NaN is left out.
-
-    A reward that no group could be given two scores of is absent from the result.
+def with_base_caps(
+    config: AdvantageConfig, weights: Mapping[str, float], base: Mapping[str, float]
+) -> AdvantageConfig:
+    """The settings with `cap_at_base` as numbers: every reward of positive weight that `base` knows ends
+    there, unless it has a cap of its own.
     """
-    stds: dict[str, float] = {}
-    for name, values in rewards.items():
-        scored = values.double().isfinite()
-        _, std = _group_moments(values.double(), scored)
-        usable = std[scored.sum(1) >= 2]
-        if len(usable):
-            stds[name] = usable.median().item()
-    return stds
+    if not config.cap_at_base:
+        return config
+    known = {name: ceiling for name, ceiling in base.items() if weights.get(name, 0.0) > 0}
+    return config.model_copy(update={"caps": known | config.caps, "cap_at_base": False})
 
 
 def combine(
@@ -102,11 +109,14 @@ def combine(
     config = config or AdvantageConfig()
     used = {name: weight for name, weight in weights.items() if weight != 0}
     _check(rewards, used, calibrated_stds, config, running)
-    raw = columns = {name: rewards[name].double() for name in used}
+    raw = {name: rewards[name].double() for name in used}
+    columns = {name: capped(column, config.caps.get(name)) for name, column in raw.items()}
     if config.combine == "raw_sum":
-        summed = torch.stack([weight * raw[name] for name, weight in used.items()]).sum(0)
+        summed = torch.stack([weight * columns[name] for name, weight in used.items()]).sum(0)
         columns, used = {RAW_SUM: summed}, {RAW_SUM: 1.0}
     counted, present = _presence(columns)
+    if config.combine == "winrate":
+        columns = {n: win_shares(column, counted & present[n][:, None]) for n, column in columns.items()}
 
     total = torch.zeros_like(next(iter(columns.values())))
     weight_sum = torch.zeros(len(total), dtype=torch.float64, device=total.device)
@@ -114,20 +124,29 @@ def combine(
     for name, weight in used.items():
         mask = counted & present[name][:, None]
         if config.std == "calibrated":
-            z, varies = _calibrated(columns[name], mask, calibrated_stds.get(name, 0.0))
+            z, varies = by_calibration(columns[name], mask, calibrated_stds.get(name, 0.0))
         else:
-            z, varies = _published(name, columns[name], mask, config, running)
+            z, varies = as_published(name, columns[name], mask, config, running)
         total += weight * z
         weight_sum += abs(weight) * present[name]
         alive |= varies & present[name]
-    counted &= alive[:, None]
+    scored, counted = counted, counted & alive[:, None]
     values = torch.where(counted, total / weight_sum.clamp(min=1e-12)[:, None], 0.0)
     if config.std == "calibrated":
-        values = values / max(_std(values[counted]), BATCH_STD_FLOOR)
+        values = values / max(std_of(values[counted]), BATCH_STD_FLOOR)
+    elif config.combine == "gdpo" and len(used) > 1:
+        values = torch.where(counted, _standardised(values, scored), 0.0)
     values = _shape(values, counted, diversity if config.diversity else None, gate_failed).clamp(-clip, clip)
-    metrics = _metrics(values, counted, alive) | _reward_metrics(raw)
+    metrics = _metrics(values, counted, alive) | _reward_metrics(raw, config.caps)
     buffers = running.after(columns) if running else {}
     return Advantages(values.float(), counted, ~alive, metrics, buffers)
+
+
+def _standardised(values: Rewards, scored: Bool[Tensor, "group sample"]) -> Rewards:
+    """Minus the batch's mean, over its std (n - 1); dead groups have their zeros in both, as in GDPO's."""
+    batch = values[scored]
+    std = batch.std().item() if len(batch) > 1 else 0.0
+    return (values - batch.mean()) / std if std > 0 else values
 
 
 def _presence(columns: Mapping[str, Rewards]) -> tuple[Tensor, dict[str, Tensor]]:
@@ -158,6 +177,8 @@ def _check(
         is_calibrated = config.std != "calibrated" or name in calibrated_stds
         if not is_calibrated and rewards[name].isfinite().any():
             raise ValueError(f"reward '{name}' has no calibrated std: calibrate on groups of the base first")
+    if config.cap_at_base:
+        raise ValueError("cap_at_base needs the base's ceilings: put them in with with_base_caps first")
     if config.std == "running" and running is None:
         raise ValueError("std running needs the running statistics of the groups' prompts")
     shapes = {tuple(rewards[name].shape) for name in used}
@@ -165,64 +186,16 @@ def _check(
         raise ValueError(f"rewards must all have the one shape (group, sample), got {sorted(shapes)}")
 
 
-def _group_moments(values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and std (unbiased) of the masked samples of each group."""
-    count = mask.sum(1)
-    filled = torch.where(mask, values, 0.0)
-    mean = filled.sum(1) / count.clamp(min=1)
-    squares = torch.where(mask, (filled - mean[:, None]) ** 2, 0.0).sum(1)
-    return mean, (squares / (count - 1).clamp(min=1)).sqrt()
-
-
-def _calibrated(values: Tensor, mask: Tensor, calibrated_std: float) -> tuple[Tensor, Tensor]:
-    """(z, whether the reward varies in the group) of one reward."""
-    mean, std = _group_moments(values, mask)
-    noise = ROUNDING * mean.abs().clamp(min=1)
-    floor = noise.clamp(min=STD_FLOOR * calibrated_std)
-    z = (values - mean[:, None]) / torch.maximum(std, floor)[:, None]
-    return torch.where(mask, z.clamp(-Z_CLIP, Z_CLIP), 0.0), std >= noise.clamp(
-        min=DEAD_SHARE * calibrated_std
-    )
-
-
-def _published(
-    name: str, values: Tensor, mask: Tensor, config: AdvantageConfig, running: RunningStatistics | None
-) -> tuple[Tensor, Tensor]:
-    """(z, whether the reward varies in the group) by the statistics of published code.
-
-    Their small numbers beside the std (1e-4, 1e-8) are not needed: what varies by no more than rounding is
-    dead.
-    """
-    mean, within = _group_moments(values, mask)
-    noise = ROUNDING * mean.abs().clamp(min=1)
-    varies = std = within
-    if config.std == "running":
-        assert running is not None
-        mean, std = running.moments(name, values)
-        varies = std
-    elif config.std == "global":
-        std = torch.full_like(within, _std(values[mask]))
-    elif config.std == "pooled":
-        free = (mask.sum(1) - 1).clamp(min=0) * (within >= noise)
-        std = torch.full_like(within, ((within**2 * free).sum() / free.sum().clamp(min=1)).sqrt().item())
-    z = (values - mean[:, None]) / std.maximum(noise)[:, None]
-    return torch.where(mask, z, 0.0), varies >= noise
-
-
 def _shape(values: Tensor, counted: Tensor, diversity: Tensor | None, gate_failed: Tensor | None) -> Tensor:
     """Rewards what is unlike its group, and never praises what failed a gate."""
     if diversity is not None:
         known = counted & diversity.isfinite()
-        mean, _ = _group_moments(diversity.double(), known)
+        mean, _ = group_moments(diversity.double(), known)
         factor = (diversity.double() / mean.clamp(min=1e-12)[:, None]).clamp(*DIVERSITY_RANGE)
         values = torch.where(known & (values > 0), values * factor, values)
     if gate_failed is not None:
         values = torch.where(gate_failed, values.clamp(max=0), values)
     return values
-
-
-def _std(values: Tensor) -> float:
-    return values.std(correction=0).item() if len(values) else 0.0
 
 
 def _metrics(values: Tensor, counted: Tensor, alive: Tensor) -> dict[str, float]:
@@ -232,18 +205,21 @@ def _metrics(values: Tensor, counted: Tensor, alive: Tensor) -> dict[str, float]
     kept = values[counted]
     return {
         "advantage_mean": kept.mean().item() if len(kept) else 0.0,
-        "advantage_std": _std(kept),
+        "advantage_std": std_of(kept),
         "dead_group_share": 1 - alive.double().mean().item(),
     }
 
 
-def _reward_metrics(columns: Mapping[str, Tensor]) -> dict[str, float]:
+def _reward_metrics(columns: Mapping[str, Tensor], caps: Mapping[str, float]) -> dict[str, float]:
+    """Of the rewards as they were given, and which share of their scores a cap has cut."""
     metrics: dict[str, float] = {}
     for name, values in columns.items():
         mask = values.isfinite()
         metrics[f"unscored_share/{name}"] = 1 - mask.double().mean().item()
         if mask.any():
             metrics[f"reward/{name}"] = values[mask].mean().item()
-            _, std = _group_moments(values, mask)
+            _, std = group_moments(values, mask)
             metrics[f"reward_std/{name}"] = (std**2).mean().sqrt().item()
+            if name in caps:
+                metrics[f"capped_share/{name}"] = (values[mask] > caps[name]).double().mean().item()
     return metrics

@@ -95,8 +95,11 @@ class RolloutConfig(Config):
 class AdvantageConfig(Config):
     """How the rewards of a group become advantages (docs/algorithm.md, section 4)."""
 
-    combine: Literal["normalised", "raw_sum"] = "normalised"
-    """Normalise each reward inside its group, then weigh; or weigh raw rewards and normalise their sum."""
+    combine: Literal["normalised", "raw_sum", "gdpo", "winrate"] = "normalised"
+    """Normalise each reward inside its group, then weigh. Or as published code does: weigh raw rewards and
+    normalise their sum (Flow-GRPO); normalise, weigh, add and normalise over the whole rollout (GDPO, arXiv
+    2601.05242); count which share of its group an image beats by each reward (Pref-GRPO, arXiv 2508.20751).
+    """
     std: Literal["calibrated", "pooled", "group", "global", "running"] = "calibrated"
     """What a reward is divided by: its group's std with a floor from groups of the base; the root mean square
     of the groups' stds; the group's own; that of all rewards of the rollout; a running one of the prompt
@@ -108,9 +111,19 @@ class AdvantageConfig(Config):
     """Rewards of a prompt below which the running statistics are those of the rollout."""
     diversity: bool = True
     """Praise what is unlike its group more (rewards.md 7.2)."""
+    caps: dict[str, float] = Field(default_factory=dict)
+    """Reward name to the value, in the reward's own unit, above which an image gains nothing more."""
+    cap_at_base: bool = False
+    """Cap every reward of positive weight at the 99th percentile of the base's own images, measured before
+    the first update; a number in `caps` goes before it.
+    """
 
     @model_validator(mode="after")
     def _statistics_exist(self) -> AdvantageConfig:
+        if self.combine in ("gdpo", "winrate") and self.std != "group":
+            raise ValueError(
+                f"{self.combine} is defined by the statistics of each group: choose std group, got {self.std}"
+            )
         if self.combine == "raw_sum" and self.std == "calibrated":
             raise ValueError(
                 "each reward is calibrated alone, so a raw_sum has no calibrated std: "
