@@ -219,6 +219,15 @@ class RunConfig(Config):
     """Never trained on; the sample grid shows the first of them, or of `prompts` when there are none."""
     reward_weights: dict[str, float] = Field(default_factory=dict)
     """Reward name to weight; at least one is not zero, except for SFT, which needs no reward."""
+    gates: tuple[str, ...] = ()
+    """Rewards of kind gate: an image below one's threshold is never praised, whatever its rewards."""
+    monitors: tuple[str, ...] = ()
+    """Rewards that are scored and shown, and that teach nothing."""
+    reference: Literal["base_seed"] = "base_seed"
+    """What rewards of kind reference hold an image against: the one that the base makes of the same prompt,
+    seed and noise. Drawn, at the price of a second rollout, only where such a reward has a weight or is
+    watched.
+    """
     algorithm: Algorithm = FlowGRPO()
     """What is done with the rewarded images."""
     num_updates: int = Field(60, ge=1, le=100_000)
@@ -272,6 +281,27 @@ class RunConfig(Config):
                 f"{self.algorithm.name} needs an adapter, whose absence is its reference: "
                 "give lora its fields, or choose sft"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> RunConfig:
+        if self.algorithm.name == "sft" and (self.gates or self.monitors):
+            raise ValueError("sft scores no images, so it has neither gates nor monitors: leave them out")
+        named = [
+            *(name for name, weight in self.reward_weights.items() if weight),
+            *self.gates,
+            *self.monitors,
+        ]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"{twice[0]} is named twice among reward_weights, gates and monitors: a reward has one part"
+            )
+        for name in self.advantages.caps:
+            if self.reward_weights.get(name, 0.0) <= 0:
+                raise ValueError(
+                    f"advantages.caps names {name}, which has no positive weight: there is no gain to cap"
+                )
         return self
 
     def learning_rate_at(self, update: int) -> float:

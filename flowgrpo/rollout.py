@@ -51,6 +51,15 @@ class Visit:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """What the images of a rollout are held against, one each."""
+
+    images: UInt8[Tensor, "sample 3 height width"]
+    is_finite: Bool[Tensor, " sample"]
+    """False where the image broke; nothing is held against it."""
+
+
+@dataclass(frozen=True)
 class Rollout:
     """The tensors of some samples, in memory; of one group, the prompts are all the same."""
 
@@ -69,6 +78,8 @@ class Rollout:
     """The sampler's grid, from noise to 0."""
     visits: tuple[Visit, ...] = ()
     """Further steps that the policy is held to its reference at."""
+    anchor: Anchor | None = None
+    """For rewards of kind reference."""
 
     @property
     def images_uint8(self) -> UInt8[Tensor, "sample 3 height width"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.base import Kind, RewardSpec, ScoreBatch, ScoreResult
 
 
 @dataclass
@@ -14,10 +14,14 @@ class Given:
 
     answer: Callable[[ScoreBatch], ScoreResult]
     name: str = "given"
+    kind: Kind = "pointwise"
+    threshold: float | None = None
 
     @property
     def spec(self) -> RewardSpec:
-        return RewardSpec(self.name, self.name, "pointwise", 0.0, 1.0, "1", "Apache-2.0")
+        return RewardSpec(
+            self.name, self.name, self.kind, 0.0, 1.0, "1", "Apache-2.0", threshold=self.threshold
+        )
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
         return self.answer(batch)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from flowgrpo.advantages import Advantages, calibrate, combine
+from torch import Tensor
+
+from flowgrpo.advantages import Advantages, calibrate, ceilings, combine, with_base_caps
 from flowgrpo.config import RunConfig
 from flowgrpo.rollout import Rollout
 from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.position import Position
+from flowgrpo.runs.roles import gate_failed, kinds_of, needed, role_metrics, weighted
 from flowgrpo.runs.scoring import (
     DIVERSITY,
     Columns,
@@ -28,6 +31,7 @@ from flowgrpo.runs.watch import Watch
 
 CALIBRATION_GROUPS = 6
 """Groups of the base that fix each reward's usual spread within a group, before the first update."""
+_SHARES = ("unscored_share/", "capped_share/")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ class Gatherer:
             return {}
         phase = "measuring the rewards on the base"
         rollouts, columns, _ = self._scored(self.source, 0, CALIBRATION_GROUPS, phase, on_base=True)
-        stds = calibrate(columns.rewards)
+        stds = self._measure(self.source, columns.rewards)
         self.watch.gaps(columns.reasons)
         names = weighted(self.config)
         if not any(name in stds for name in names):
@@ -121,10 +125,11 @@ class Gatherer:
             self.position.calibrated_stds,
             diversity=columns.rewards.get(DIVERSITY),
             clip=self.config.update.advantage_clip,
-            config=self.config.advantages,
+            gate_failed=gate_failed(self.config, source.stack, columns.rewards),
+            config=with_base_caps(self.config.advantages, self.config.reward_weights, self.position.ceilings),
             running=self._running(source.prompts(number, num_groups)),
         )
-        metrics = self._metrics(rollouts, columns, advantages) | times
+        metrics = self._metrics(source, rollouts, columns, advantages) | times
         return Experience(rollouts, columns, advantages, metrics)
 
     def _scored(
@@ -155,14 +160,16 @@ class Gatherer:
         )
 
     def _metrics(
-        self, rollouts: Sequence[Rollout], columns: Columns, advantages: Advantages
+        self, source: Groups, rollouts: Sequence[Rollout], columns: Columns, advantages: Advantages
     ) -> dict[str, float]:
-        shares = {n: v for n, v in advantages.metrics.items() if n.startswith("unscored_share/")}
-        names = weighted(self.config)
+        shares = {n: v for n, v in advantages.metrics.items() if n.startswith(_SHARES)}
+        names, beside = needed(self.config), (*self.config.gates, *self.config.monitors)
         failed = {n: v for n, v in columns.failures.items() if n.partition("/")[2] in names}
+        taught = {name: column for name, column in columns.rewards.items() if name not in beside}
         return {
-            **reward_metrics(columns.rewards, self.config.reward_weights),
+            **reward_metrics(taught, self.config.reward_weights),
             **shares,
+            **role_metrics(self.config, source.stack, columns.rewards),
             **failed,
             **sample_metrics(rollouts),
             "advantage/mean": advantages.metrics["advantage_mean"],
@@ -179,14 +186,22 @@ class Gatherer:
             return
         num_groups, phase = self.config.rollout.groups_per_update, "measuring late rewards"
         _, on_base, _ = self._scored(source, number, num_groups, phase, on_base=True)
-        found = calibrate({name: on_base.rewards[name] for name in late})
+        found = self._measure(source, {name: on_base.rewards[name] for name in late})
         self.position.calibrated_stds = stds | found
         for name in found:
             self.watch.warn(
                 f"{name} scored its first group in rollout {number} and takes part from there on."
             )
 
+    def _measure(self, source: Groups, rewards: Mapping[str, Tensor]) -> dict[str, float]:
+        """The stds of rewards on the base, whose ceilings go into the position.
 
-def weighted(config: RunConfig) -> list[str]:
-    """The rewards that a run learns from."""
-    return [name for name, weight in config.reward_weights.items() if weight]
+        A reward that holds images to the base's gives the base itself one value throughout. Its unit is how
+        much the distance of an image to the next one of its group varies, over all images of the base: beside
+        that, a policy that has hardly moved is not judged, and one that has moved far is. It has no ceiling.
+        """
+        kinds = kinds_of(source.stack)
+        held = {name: column for name, column in rewards.items() if kinds.get(name) == "reference"}
+        free = {name: column for name, column in rewards.items() if name not in held}
+        self.position.ceilings = self.position.ceilings | ceilings(free)
+        return calibrate(free | {name: column.reshape(1, -1) for name, column in held.items()})

@@ -23,13 +23,11 @@ from flowgrpo.live import counted
 from flowgrpo.published import architecture_of, known
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.stack import load_stack
-from flowgrpo.runs import samples
+from flowgrpo.runs import roles, samples
 from flowgrpo.runs.commands import named_checkpoint, read_config
 from flowgrpo.runs.device import describe, resolve
-from flowgrpo.runs.experience import weighted
 from flowgrpo.runs.memory import ERRORS, is_shortage
 from flowgrpo.runs.probe import Duration, Probe, duration_of, probe
-from flowgrpo.runs.scoring import DIVERSITY
 from flowgrpo.runs.team import precision
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.sizes import Sizes
@@ -207,8 +205,8 @@ def _beside(base: str, config: RunConfig, weights: Path, *, is_gpu: bool) -> Bes
     empty = process.memory_info().rss
     if config.algorithm.name == "sft":
         return Beside(process=0 if is_gpu else empty)
-    stack = load_stack(dict.fromkeys((*weighted(config), DIVERSITY)), weights)
-    for name in weighted(config):
+    stack = load_stack(roles.loaded(config), weights)
+    for name in roles.needed(config):
         if name in stack.unavailable:
             raise LookupError(f"{stack.unavailable[name]}.")
     judges = samples.judges_of(base, config, weights, "cpu")
@@ -221,7 +219,8 @@ def _beside(base: str, config: RunConfig, weights: Path, *, is_gpu: bool) -> Bes
     groups = [index // rollout.group_size for index in range(len(images))]
     prompts = [config.prompts[group % len(config.prompts)] for group in groups]
     with torch.no_grad(), counted([images]) as (live, _):
-        stack.score(ScoreBatch(images, prompts, groups))
+        references = images if roles.holds_to_references(config, stack) else None
+        stack.score(ScoreBatch(images, prompts, groups, references))
     return Beside(0 if is_gpu else empty, max(loaded, 0), live.peak)
 
 

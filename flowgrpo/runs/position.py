@@ -21,6 +21,8 @@ class Position:
     unscored_in_a_row: int = 0
     calibrated_stds: dict[str, float] | None = None
     """Each reward's usual std within a group of the base; one that has scored nothing yet is absent."""
+    ceilings: dict[str, float] = field(default_factory=dict)
+    """Each reward's 99th percentile over the base's images; empty in checkpoints older than caps."""
     running: Buffers = field(default_factory=dict)
     """The prompts' last rewards, where advantages come from running statistics."""
     usual_norm: UsualNorm = field(default_factory=UsualNorm)

@@ -21,8 +21,8 @@ from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Rollout
-from flowgrpo.runs.experience import CALIBRATION_GROUPS, weighted
-from flowgrpo.runs.scoring import DIVERSITY
+from flowgrpo.runs.experience import CALIBRATION_GROUPS
+from flowgrpo.runs.roles import loaded
 from flowgrpo.runs.sources import Pictures
 from flowgrpo.runs.team import make_policy, make_source
 from flowgrpo.update import update
@@ -69,7 +69,7 @@ def probe(
     small = _one_micro_batch(config)
     started = time.perf_counter()
     learner = Learner(make_policy(small, base, options, device), small.update, small.algorithm)
-    stack = load_stack(dict.fromkeys((*weighted(small), DIVERSITY)), weights, str(device))
+    stack = load_stack(loaded(small), weights, str(device))
     source = make_source(small, learner, stack)
     loading = _since(started, device)
     if device.type == "cuda":

@@ -20,6 +20,9 @@ DIVERSITY = "diversity"
 """Scored in every run: it shapes positive advantages and is watched, whether or not it has a weight."""
 
 BROKEN = "the image holds numbers that are not finite"
+BROKEN_ANCHOR = "the base's image that it is held against holds numbers that are not finite"
+BROKEN_IMAGES = (BROKEN, BROKEN_ANCHOR)
+"""Reasons for which no reward is to blame."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +41,40 @@ class Columns:
 
 
 def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
-    """Scores the groups in one batch; a broken sample has no scores."""
+    """Scores the groups in one batch; a broken sample has no scores, and one with a broken anchor none that
+    depend on it.
+    """
     images = torch.cat([rollout.images_uint8.cpu() for rollout in rollouts])
     prompts = [prompt for rollout in rollouts for prompt in rollout.prompts]
     groups = [index for index, rollout in enumerate(rollouts) for _ in rollout.prompts]
     broken = ~torch.cat([rollout.is_finite.cpu() for rollout in rollouts])
+    references, unheld = _references(rollouts)
     rewards: dict[str, Tensor] = {}
     reasons: dict[str, str] = {}
     failures: dict[str, float] = {}
-    for name, result in stack.score(ScoreBatch(images, prompts, groups)).items():
-        values = result.values.masked_fill(broken, float("nan"))
+    for name, result in stack.score(ScoreBatch(images, prompts, groups, references)).items():
+        is_held = name in stack.rewards and stack.rewards[name].spec.kind == "reference"
+        adrift = unheld & ~broken if is_held else torch.zeros_like(broken)
+        values = result.values.masked_fill(broken | adrift, float("nan"))
         rewards[name] = values.reshape(len(rollouts), -1)
-        gone = zip(result.reasons, broken.tolist(), strict=True)
-        missing = [BROKEN if is_broken else reason for reason, is_broken in gone if is_broken or reason]
+        gone = zip(result.reasons, broken.tolist(), adrift.tolist(), strict=True)
+        missing = [
+            BROKEN if b else BROKEN_ANCHOR if a else reason for reason, b, a in gone if a or b or reason
+        ]
         if missing:
             reasons[name] = str(missing[0])
-        failed = sum(reason != BROKEN and not isinstance(reason, Abstained) for reason in missing)
+        failed = sum(not isinstance(reason, Abstained) for reason in missing if reason not in BROKEN_IMAGES)
         failures[f"failed_share/{name}"] = failed / max(int((~broken).sum()), 1)
     return Columns(rewards, reasons, failures)
+
+
+def _references(rollouts: Sequence[Rollout]) -> tuple[Tensor | None, Tensor]:
+    """(what the images are held against, None where there is nothing; where that is broken)."""
+    anchors = [rollout.anchor for rollout in rollouts if rollout.anchor is not None]
+    if len(anchors) < len(rollouts):
+        return None, torch.zeros(sum(len(rollout.prompts) for rollout in rollouts), dtype=torch.bool)
+    images = torch.cat([anchor.images.cpu() for anchor in anchors])
+    return images, ~torch.cat([anchor.is_finite.cpu() for anchor in anchors])
 
 
 def sample_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,8 +23,9 @@ from flowgrpo.given import all_count, given_rollout
 from flowgrpo.imagefolder import read_folder
 from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import RewardStack
-from flowgrpo.rollout import Rollout, denoise, rollout_settings
+from flowgrpo.rollout import Anchor, Rollout, denoise, rollout_settings
 from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.roles import holds_to_references
 from flowgrpo.runs.scoring import Columns, score
 from flowgrpo.seeds import group_seeds
 
@@ -35,6 +38,7 @@ class Groups:
 
     def __init__(self, config: RunConfig, learner: Learner, stack: RewardStack) -> None:
         self.config, self.learner, self.stack = config, learner, stack
+        self.draws_anchors = holds_to_references(config, stack)
 
     def prompts(self, number: int, num_groups: int) -> list[str]:
         """One per group; the first update has those of the calibration."""
@@ -44,13 +48,36 @@ class Groups:
     def rollouts(
         self, number: int, num_groups: int, micro_batch: int, tick: Tick, *, on_base: bool = False
     ) -> list[Rollout]:
-        """Whole groups; whatever process samples one, it comes out the same."""
+        """Whole groups; whatever process samples one, it comes out the same.
+
+        Where a reward needs it, each image is anchored to the base's of the same seed and noise; the base's
+        own to the next one of its group, which shows how far apart images of one prompt are.
+        """
+        draw = partial(self._draw, number, num_groups, micro_batch, tick)
+        made = draw(on_base=on_base)
+        if not self.draws_anchors:
+            return made
+        if on_base:
+            return [_anchored(one, one.images_uint8.roll(-1, 0), one.is_finite.roll(-1, 0)) for one in made]
+        base = draw(on_base=True, what="the base's group")
+        return [_anchored(o, b.images_uint8, b.is_finite) for o, b in zip(made, base, strict=True)]
+
+    def _draw(
+        self,
+        number: int,
+        num_groups: int,
+        micro_batch: int,
+        tick: Tick,
+        *,
+        on_base: bool,
+        what: str = "group",
+    ) -> list[Rollout]:
         prompts = self.prompts(number, num_groups)
         made: list[Rollout] = []
         with self._behaviour(on_base=on_base):
             for index in self.learner.world.mine(num_groups):
                 for rollout in self._group(number, index, prompts[index], micro_batch):
-                    tick(f"group {index + 1} of {num_groups}")
+                    tick(f"{what} {index + 1} of {num_groups}")
                     made += [rollout] if rollout is not None else []
         return made
 
@@ -93,6 +120,10 @@ class Groups:
         del rollouts
         own = self.learner.world.mine(len(advantages.values))
         return Advantages(advantages.values[own], advantages.is_counted[own], advantages.dead_groups[own])
+
+
+def _anchored(rollout: Rollout, images: torch.Tensor, is_finite: torch.Tensor) -> Rollout:
+    return replace(rollout, anchor=Anchor(images, is_finite))
 
 
 class Pictures:

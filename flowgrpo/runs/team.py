@@ -183,7 +183,7 @@ def follow(world: World, device: torch.device) -> None:
     setup: Setup = world.share()
     policy = make_policy(setup.config, setup.base, setup.options, device, world)
     learner = Learner(policy, setup.config.update, setup.config.algorithm, world)
-    stack = load_stack(dict.fromkeys(setup.names), Path(setup.weights), str(device))
+    stack = load_stack(setup.names, Path(setup.weights), str(device))
     source = make_source(setup.config, learner, stack)
     rollouts: list[Rollout] = []
     while (order := world.share()) is not None:

@@ -16,17 +16,18 @@ from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress
-from flowgrpo.runs import exits, layout, memory, samples
+from flowgrpo.runs import exits, layout, memory, roles, samples
 from flowgrpo.runs.beats import Beats, StopRequestedError
 from flowgrpo.runs.device import Turns
-from flowgrpo.runs.experience import Experience, Gatherer, weighted
+from flowgrpo.runs.experience import Experience, Gatherer
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
+from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
-from flowgrpo.runs.scoring import DIVERSITY, Columns, update_metrics
+from flowgrpo.runs.scoring import Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
 from flowgrpo.runs.team import Lead, Setup, make_policy, make_source
 from flowgrpo.runs.watch import Watch
@@ -76,11 +77,9 @@ class Trainer:
         self.learner = Learner(self.policy, config.update, config.algorithm, world)
         self.lead = Lead(self.learner)
         _start_from(db, self.learner, self.parent)
-        names = (*weighted(config), DIVERSITY)
-        self.stack = load_stack(dict.fromkeys(names), weights, str(device))
-        for name in weighted(config):
-            if name in self.stack.unavailable:
-                raise exits.EndedError(exits.REWARDS_FAILED, f"{self.stack.unavailable[name]}.")
+        names = roles.loaded(config)
+        self.stack = load_stack(names, weights, str(device))
+        roles.check(config, self.stack)
         judges = samples.judges_of(base.name, config, weights, str(device))
         self.grids = samples.Grids(
             db, run, config, self.policy, self.stack, judges, lambda: self.beats.tick("drawing samples")

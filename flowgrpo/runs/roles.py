@@ -1,0 +1,105 @@
+"""What each reward of a run may do: teach, hold an image back from praise, or only be watched.
+
+A reward says itself what it is (`RewardSpec.kind`); the run says what it is used for. Where the two do not
+fit, the run does not start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from flowgrpo.config import RunConfig
+from flowgrpo.rewards.stack import RewardStack
+from flowgrpo.runs import exits
+from flowgrpo.runs.scoring import DIVERSITY
+
+
+def weighted(config: RunConfig) -> list[str]:
+    """The rewards that a run learns from."""
+    return [name for name, weight in config.reward_weights.items() if weight]
+
+
+def needed(config: RunConfig) -> list[str]:
+    """The rewards without which a run must not go on: those that teach, and the gates."""
+    return [*weighted(config), *config.gates]
+
+
+def loaded(config: RunConfig) -> tuple[str, ...]:
+    """Every reward that a run scores with, each once; the same in every process that shares it."""
+    return tuple(dict.fromkeys((*needed(config), *config.monitors, DIVERSITY)))
+
+
+def check(config: RunConfig, stack: RewardStack) -> None:
+    """Whether every reward can do what the run wants of it.
+
+    Raises:
+        ValueError: one cannot: a gate with a weight, a reward as a gate, references alone.
+        EndedError: one that the run needs is not available here.
+    """
+    for name in needed(config):
+        if name in stack.unavailable:
+            raise exits.EndedError(exits.REWARDS_FAILED, f"{stack.unavailable[name]}.")
+    kinds = kinds_of(stack)
+    for name in weighted(config):
+        if kinds[name] in ("gate", "monitor"):
+            raise ValueError(
+                f"'{name}' is a {kinds[name]} and teaches nothing: take its weight away, "
+                f"and name it in {kinds[name]}s"
+            )
+    for name in config.gates:
+        if kinds[name] != "gate" or stack.rewards[name].spec.threshold is None:
+            raise ValueError(
+                f"'{name}' is no gate, since it has no value below which an image fails: "
+                "name it in monitors, or give it a weight"
+            )
+    names = weighted(config)
+    if names and all(kinds[name] == "reference" for name in names):
+        raise ValueError(
+            f"{', '.join(names)} only hold images to the base's, which the base does best: "
+            "give a weight to something that there is to gain"
+        )
+
+
+def kinds_of(stack: RewardStack) -> dict[str, str]:
+    """Name to kind, of the rewards that work."""
+    return {name: reward.spec.kind for name, reward in stack.rewards.items()}
+
+
+def holds_to_references(config: RunConfig, stack: RewardStack) -> bool:
+    """Whether the base's images have to be drawn beside those of the policy."""
+    kinds = kinds_of(stack)
+    return any(kinds.get(name) == "reference" for name in (*weighted(config), *config.monitors))
+
+
+def gate_failed(config: RunConfig, stack: RewardStack, rewards: Mapping[str, Tensor]) -> Tensor | None:
+    """`(group, sample)`: where an image is below the threshold of a gate; None without gates.
+
+    A missing score fails nothing: it is reported (`unscored_share/<gate>`), and pauses the run where there
+    are many.
+    """
+    failed = [rewards[name] < _threshold(stack, name) for name in config.gates]  # NaN is not below anything
+    return torch.stack(failed).any(0) if failed else None
+
+
+def role_metrics(config: RunConfig, stack: RewardStack, rewards: Mapping[str, Tensor]) -> dict[str, float]:
+    """`gate/<name>`: share of the scored images that failed; `monitor/<name>`: mean; of both, the share
+    without a score.
+    """
+    metrics: dict[str, float] = {}
+    for name in (*config.gates, *config.monitors):
+        scored = rewards[name][rewards[name].isfinite()]
+        metrics[f"unscored_share/{name}"] = 1 - len(scored) / max(rewards[name].numel(), 1)
+        if len(scored) and name in config.gates:
+            metrics[f"gate/{name}"] = (scored < _threshold(stack, name)).double().mean().item()
+        elif len(scored):
+            metrics[f"monitor/{name}"] = scored.double().mean().item()
+    return metrics
+
+
+def _threshold(stack: RewardStack, name: str) -> float:
+    threshold = stack.rewards[name].spec.threshold
+    assert threshold is not None
+    return threshold
