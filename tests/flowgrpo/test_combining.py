@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgrpo.advantages import Advantages, calibrate, ceilings, combine, with_base_caps
+from flowgrpo.advantages import Advantages, ceilings, combine, with_base_caps
 from flowgrpo.config import AdvantageConfig
 from flowgrpo.normalise import win_shares
 
@@ -124,7 +124,7 @@ def test_the_order_of_samples_does_not_matter_to_either(how: Combine, seed: int,
 def test_the_unit_and_the_zero_of_a_reward_change_nothing_in_either(
     how: Combine, seed: int, scale: float, shift: float
 ) -> None:
-    rewards = {name: column.double() for name, column in columns(seed).items()}
+    rewards = {name: column.argsort(1).double() for name, column in columns(seed).items()}
     moved = rewards | {"taste": scale * rewards["taste"] + shift}
     torch.testing.assert_close(by(how, moved).values, by(how, rewards).values, atol=2e-3, rtol=0)
 
@@ -156,29 +156,6 @@ def test_either_needs_the_statistics_of_the_group() -> None:
     for how in BOTH:
         with pytest.raises(ValueError, match=f"{how} is defined by the statistics of each group"):
             AdvantageConfig(combine=how)
-
-
-# Three rewards of unlike scales, planted
-
-
-def correlations(rewards: dict[str, torch.Tensor], config: AdvantageConfig) -> list[float]:
-    stds = calibrate(rewards)
-    values = combine(rewards, dict.fromkeys(rewards, 1.0), stds, config=config, clip=100.0).values.flatten()
-    within = [column - column.mean(1, keepdim=True) for column in rewards.values()]
-    return [torch.corrcoef(torch.stack([values, one.flatten()]))[0, 1].item() for one in within]
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_by_our_rule_rewards_of_scales_a_hundredfold_apart_have_an_equal_say(seed: int) -> None:
-    """Show 2 of the issue: scales 0.3, 6 and 21."""
-    generator = torch.Generator().manual_seed(seed)
-    rewards = {
-        f"r{scale}": scale * (1 + 0.1 * torch.randn(64, 16, generator=generator)) for scale in (0.3, 6, 21)
-    }
-    ours = correlations(rewards, AdvantageConfig(diversity=False))
-    assert max(ours) - min(ours) < 0.1
-    raw = correlations(rewards, AdvantageConfig(combine="raw_sum", std="group", diversity=False))
-    assert raw[0] < 0.1 < 0.9 < raw[2]
 
 
 # Caps
