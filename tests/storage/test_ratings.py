@@ -347,3 +347,17 @@ def test_fifty_annotators_at_once_lose_nothing(db: Database, base: Checkpoint) -
     assert len(events(db)) == len(names) * len(made)
     assert [event.seq for event in events(db)] == list(range(1, len(names) * len(made) + 1))
     assert ratings.progress(db, names[0]).rated == len(made)
+
+
+def test_rated_groups_come_with_the_last_rated_first_and_without_what_was_taken_back(
+    db: Database, base: Checkpoint
+) -> None:
+    views = [finished_group(db, base) for _ in range(4)]
+    rate(db, stars(views[2], 0, 4, "a"))
+    rate(db, best(views[0], 1, "b"))
+    rate(db, skip(views[1], "c"))
+    rate(db, stars(views[3], 0, 2, "d"))
+    assert undo(db, "local", "e") is not None
+    found = ratings.rated_groups(db, 10)
+    assert [view.group.id for view in found] == [views[0].group.id, views[2].group.id]
+    assert found[0].images[1].best

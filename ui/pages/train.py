@@ -8,10 +8,11 @@ from typing import Any
 import gradio as gr
 
 from flowgrpo.presets import STARTER_PRESETS
-from storage import runs
+from storage import ratings, runs
 from storage.errors import NotSavedError
 from ui import asking, tuning
-from ui.components import HIDDEN, live, render, sentence, topbar
+from ui.agreement import LOOKED_BACK
+from ui.components import HIDDEN, agree, live, render, sentence, topbar
 from ui.defaults import starter_prompts
 from ui.forms import FIRST_PRESET, RunForm
 from ui.services import SHOWN_ERRORS, Services, shown
@@ -78,6 +79,7 @@ class _Form:
                 )
                 for name in tuning.REWARDS
             ]
+        self.agreement = live("agreement")
         self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
             self.num_updates = gr.Number(first.num_updates, label="Updates", precision=0, elem_id="updates")
@@ -143,6 +145,9 @@ class _Page:
         page.load(self.check, form.inputs(), self.checks, **HIDDEN)
         changes = [widget.change for widget in form.inputs()]
         gr.on(changes, self.check, form.inputs(), self.checks, trigger_mode="always_last", **HIDDEN)
+        page.load(self.agree, form.weights, form.agreement, **HIDDEN)
+        weighing = [widget.change for widget in form.weights]
+        gr.on(weighing, self.agree, form.weights, form.agreement, trigger_mode="always_last", **HIDDEN)
         form.preset.input(self.preset, form.preset, form.preset_widgets(), **HIDDEN)
         self.go.click(self.start, form.inputs(), [self.message, *drawn], **HIDDEN)
         for place in (self.detail, self.others):
@@ -159,6 +164,11 @@ class _Page:
     def check(self, *typed: Any) -> str:
         """The preflight list of the form as it stands."""
         return checked(self.services, typed)
+
+    def agree(self, *weights: Any) -> str:
+        """How often each reward, and all of them by these weights, agree with the people."""
+        seen = ratings.rated_groups(self.services.db, LOOKED_BACK)
+        return agree.agree_html(seen, dict(zip(tuning.REWARDS, weights, strict=True)))
 
     def start(self, *typed: Any) -> tuple[Any, ...]:
         """Queues a run and looks at it; a refusal changes nothing but the sentence."""

@@ -1,0 +1,186 @@
+"""Whether the rewards want what people want: on groups that were rated, before a run spends anything.
+
+Scores are stored raw and weights apply later, so old groups can be weighed again by any weights. A choice is
+a pair of images of one group of which people prefer one: the best of the group over each other, more stars
+over fewer; where the two contradict each other, the best counts. A reward agrees with a choice if it orders
+the pair the same way, and half if it sees no difference. Plain functions over rows.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from storage.groups import GroupView
+from ui.comparing import MIN_PROMPTS
+
+Values = Sequence[float | None]
+"""One a member of a group; None where there is no score."""
+Tally = tuple[float, int]
+"""Choices agreed with, ties as halves, of how many."""
+LOOKED_BACK = 100
+"""Rated groups, the newest, that are asked about."""
+_STD_FLOOR, _Z_CLIP = 0.5, 3.0
+"""As in the update (docs/algorithm.md, section 4)."""
+_ROUNDING = 1e-6
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How often something orders pairs as people do.
+
+    Attributes:
+        share: of the choices, 0 to 1; a half is what chance gives.
+        low, high: 95% interval, bootstrapped by prompt; 0 and 1 where there are too few prompts for one.
+        pairs, groups: that it could be asked about.
+    """
+
+    name: str
+    share: float
+    low: float
+    high: float
+    pairs: int
+    groups: int
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is told apart from chance."""
+        return not self.low <= 0.5 <= self.high
+
+    @property
+    def words(self) -> str:
+        """ "agrees with 71% of 120 choices (62 to 79%)"."""
+        choices = f"{self.pairs:,} choice{'' if self.pairs == 1 else 's'}"
+        if (self.low, self.high) == (0.0, 1.0):
+            return f"agrees with {self.share:.0%} of {choices} (too few prompts for an interval)"
+        return f"agrees with {self.share:.0%} of {choices} ({100 * self.low:.0f} to {self.high:.0%})"
+
+
+def choices_of(view: GroupView) -> list[tuple[int, int]]:
+    """(index of the better image, of the worse one), each pair once."""
+    images = view.images
+    best = [i for i, image in enumerate(images) if image.best]
+    pairs = {(b, i): None for b in best for i in range(len(images)) if i not in best}
+    for i, one in enumerate(images):
+        for j, other in enumerate(images):
+            more_stars = one.stars is not None and other.stars is not None and one.stars > other.stars
+            if more_stars and (j, i) not in pairs:
+                pairs[(i, j)] = None
+    return list(pairs)
+
+
+def preferred(view: GroupView) -> set[int]:
+    """The images that people would keep: the best of the group, else those with the most stars."""
+    best = {i for i, image in enumerate(view.images) if image.best}
+    most = max((image.stars or 0 for image in view.images), default=0)
+    return best or {i for i, image in enumerate(view.images) if most and image.stars == most}
+
+
+def values_of(view: GroupView, reward: str) -> list[float | None]:
+    """The stored scores of one reward."""
+    scores = [image.scores.get(reward) for image in view.images]
+    return [None if score is None else score.value for score in scores]
+
+
+def weighed(views: Sequence[GroupView], weights: Mapping[str, float]) -> list[list[float | None]]:
+    """What an update with these weights would think of each image of each group, up to a common factor.
+
+    The rule of the update: each reward as its distance from the group's mean, in stds of the group that are
+    at least half of the usual one, here the median over these groups. A group has a reward that scored more
+    than half of it; an image that lacks a reward of its group has no value.
+    """
+    used = {name: weight for name, weight in weights.items() if weight}
+    columns = {name: [values_of(view, name) for view in views] for name in used}
+    floors = {name: _STD_FLOOR * _usual(groups) for name, groups in columns.items()}
+    return [
+        _weighed({name: groups[index] for name, groups in columns.items()}, used, floors)
+        for index in range(len(views))
+    ]
+
+
+def _weighed(
+    group: Mapping[str, Values], weights: Mapping[str, float], floors: Mapping[str, float]
+) -> list[float | None]:
+    size = len(next(iter(group.values())))
+    present = {name: values for name, values in group.items() if 2 * len(_known(values)) > size}
+    counted = [i for i in range(size) if all(values[i] is not None for values in present.values())]
+    if not present or len(counted) < 2:
+        return [None] * size
+    total, summed = sum(abs(weights[name]) for name in present), [0.0] * size
+    for name, values in present.items():
+        zs = _normalised(_known([values[i] for i in counted]), floors[name])
+        for index, z in zip(counted, zs, strict=True):
+            summed[index] += weights[name] * z / total
+    return [summed[i] if i in counted else None for i in range(size)]
+
+
+def agreement(name: str, views: Sequence[GroupView], values: Sequence[Values]) -> Agreement | None:
+    """How often the values of some groups agree with the people; None where there is no choice to ask of."""
+    by_prompt: dict[str, Tally] = {}
+    groups = 0
+    for view, column in zip(views, values, strict=True):
+        points, pairs = _tally(choices_of(view), column)
+        if pairs:
+            before = by_prompt.get(view.group.prompt, (0.0, 0))
+            by_prompt[view.group.prompt] = (before[0] + points, before[1] + pairs)
+            groups += 1
+    if not by_prompt:
+        return None
+    tallies = tuple(by_prompt.values())
+    low, high = interval(tallies)
+    return Agreement(name, _share(tallies), low, high, sum(pairs for _, pairs in tallies), groups)
+
+
+@lru_cache(maxsize=256)
+def interval(tallies: tuple[Tally, ...]) -> tuple[float, float]:
+    """95% interval of the share agreed with, by resampling prompts, since choices of one are not independent.
+
+    Fewer than six prompts have none: 0 and 1.
+    """
+    if len(tallies) < MIN_PROMPTS:
+        return 0.0, 1.0
+    chance = random.Random(0)  # the same rows give the same interval
+    draws = sorted(_share(chance.choices(tallies, k=len(tallies))) for _ in range(_RESAMPLES))
+    return draws[round(0.025 * _RESAMPLES)], draws[round(0.975 * _RESAMPLES) - 1]
+
+
+def order(values: Values) -> list[int]:
+    """The images best first; those without a value are left out."""
+    known = [(value, -index) for index, value in enumerate(values) if value is not None]
+    return [-negative for _, negative in sorted(known, reverse=True)]
+
+
+def _tally(choices: Sequence[tuple[int, int]], values: Values) -> Tally:
+    points, pairs = 0.0, 0
+    for better, worse in choices:
+        first, second = values[better], values[worse]
+        if first is None or second is None:
+            continue
+        is_tie = abs(first - second) <= _ROUNDING * max(1.0, abs(first))
+        points += 0.5 if is_tie else float(first > second)
+        pairs += 1
+    return points, pairs
+
+
+def _share(tallies: Sequence[Tally]) -> float:
+    return sum(points for points, _ in tallies) / sum(pairs for _, pairs in tallies)
+
+
+def _usual(groups: Sequence[Values]) -> float:
+    """The median std within groups; 0 where no group has two scores."""
+    stds = [statistics.stdev(known) for values in groups if len(known := _known(values)) > 1]
+    return statistics.median(stds) if stds else 0.0
+
+
+def _known(values: Values) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _normalised(values: Sequence[float], floor: float) -> list[float]:
+    mean = statistics.fmean(values)
+    std = max(statistics.stdev(values), floor, _ROUNDING * max(1.0, abs(mean)))
+    return [max(-_Z_CLIP, min(_Z_CLIP, (value - mean) / std)) for value in values]
