@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from flowgrpo.rewards.base import Kind, RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.base import Kind, RewardSpec, ScoreBatch, ScoreResult, scored
 
 
 @dataclass
@@ -25,3 +25,8 @@ class Given:
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
         return self.answer(batch)
+
+
+def brightness(batch: ScoreBatch) -> ScoreResult:
+    """Mean over all pixels and channels, 0 to 1."""
+    return scored(batch.images.double().mean(dim=(1, 2, 3)) / 255)

@@ -7,28 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import torch
 from safetensors import SafetensorError
 
 from flowgrpo.rewards import registry
 from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
+from flowgrpo.rewards.checks import FailedRewardError, checked
 from flowgrpo.rewards.fetch import Options
 
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
 _LOADING = (ImportError, LookupError, OSError, RuntimeError, SafetensorError, ValueError)
-# What code of others may raise while it scores. Running out of memory, although a RuntimeError, and being
-# interrupted are not a reward's failure.
-_SCORING = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class RewardStack:
@@ -57,7 +45,7 @@ class RewardStack:
         Where a reward raises, returns another number of values than there are images, or a value that is no
         number, its column is NaN there, with the reason.
         """
-        results = {name: _checked(reward, batch) for name, reward in self.rewards.items()}
+        results = {name: checked(reward, batch) for name, reward in self.rewards.items()}
         return results | {name: unscored(len(batch), reason) for name, reason in self.unavailable.items()}
 
 
@@ -79,39 +67,23 @@ def load_stack(
     rewards: dict[str, Reward] = {}
     unavailable: dict[str, str] = {}
     for name in dict.fromkeys(names):
-        registry.about(name)
-        try:
-            rewards[name] = registry.load(name, given)
-        except _LOADING as error:
-            unavailable[name] = f"the {name} reward could not be loaded: {error}"
+        loaded = _loaded(name, given)
+        if isinstance(loaded, str):
+            unavailable[name] = loaded
+        else:
+            rewards[name] = loaded
     return RewardStack(rewards, unavailable)
 
 
-def _checked(reward: Reward, batch: ScoreBatch) -> ScoreResult:
-    name = reward.spec.name
+def _loaded(name: str, options: Options) -> Reward | str:
+    """The reward, or why there is none."""
     try:
-        result = reward.score(batch)
-    except torch.OutOfMemoryError:
-        raise
-    except _SCORING as error:
-        return unscored(len(batch), f"the {name} reward failed: {type(error).__name__}: {error}")
-    values = result.values.detach().float().cpu()
-    if values.shape != (len(batch),) or len(result.reasons) != len(batch):
-        got = "x".join(map(str, values.shape)) or "1"
-        return unscored(len(batch), f"the {name} reward returned {got} values for {len(batch)} images")
-    missing = ~values.isfinite()
-    reasons = tuple(
-        (reason or f"the {name} reward returned a value that is no number") if gone else None
-        for reason, gone in zip(result.reasons, missing.tolist(), strict=True)
-    )
-    values = values.masked_fill(missing, float("nan"))
-    return ScoreResult(values, reasons, result.details, result.warning or _constant(name, values))
-
-
-def _constant(name: str, values: torch.Tensor) -> str | None:
-    """A warning when a reward cannot tell the images apart."""
-    present = values[~values.isnan()]
-    if len(present) < 2 or bool((present != present[0]).any()):
-        return None
-    same = f"the same value, {present[0]:.4g}"
-    return f"the {name} reward gave all {len(present)} images {same}: it teaches nothing here"
+        registry.about(name)
+    except FailedRewardError as error:
+        return str(error)
+    try:
+        return registry.load(name, options)
+    except FailedRewardError as error:
+        return str(error)
+    except _LOADING as error:
+        return f"the {name} reward could not be loaded: {error}"
