@@ -122,6 +122,7 @@ class IsolatedReward:
 
     Args:
         options: Of the plug-in; defaults are filled in.
+        name: Of the column, where it is not the plug-in's.
         command: Another way to start the child.
 
     Raises:
@@ -135,11 +136,14 @@ class IsolatedReward:
         device: str = "cpu",
         limits: Limits | None = None,
         command: Sequence[str] | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
         if plugin.reason is not None:
             raise FailedRewardError(plugin.reason)
         self.plugin, self.given, self.device = plugin, dict(options or {}), device
         self.limits, self.command = limits or Limits(), command
+        self.name = name or plugin.name
         self._lock = threading.Lock()
         self._failures, self._rests_until, self._last_reason = 0, 0.0, ""
         self._child: Child | None = None
@@ -231,4 +235,4 @@ class IsolatedReward:
             child.end()
             raise
         self._child = child
-        return replace(spec, version=plugin.version_of(spec, options))
+        return replace(spec, name=self.name, version=plugin.version_of(spec, options))

@@ -61,6 +61,37 @@ def with_defaults(schema: Mapping[str, Any], given: Mapping[str, Any]) -> dict[s
     return chosen
 
 
+def read_options(schema: Mapping[str, Any], words: str) -> dict[str, Any]:
+    """Options as they stand behind the colon of a reward's name: "gain=2,model=small".
+
+    Raises:
+        ValueError: They are not written so, or the schema does not allow them.
+    """
+    given: dict[str, Any] = {}
+    for word in filter(None, words.split(",")):
+        name, sign, value = (part.strip() for part in word.partition("="))
+        if not (name and sign) or name in given:
+            raise ValueError(f'expected each option once, as name=value, got "{words}"')
+        given[name] = _read(schema.get("properties", {}).get(name, {}).get("type"), value)
+    return with_defaults(schema, given)
+
+
+def _read(kind: str | None, value: str) -> object:
+    """The value of a word; the word itself where it is none of this type, for the check to refuse."""
+    try:
+        match kind:
+            case "integer":
+                return int(value)
+            case "number":
+                return float(value)
+            case "boolean":
+                return {"true": True, "false": False}.get(value.lower(), value)
+            case _:
+                return value
+    except ValueError:
+        return value
+
+
 def _check(name: str, field: Mapping[str, Any], value: object) -> None:
     kind = field["type"]
     is_right = isinstance(value, _TYPES[kind]) and isinstance(value, bool) == (kind == "boolean")

@@ -13,16 +13,25 @@ from importlib.util import find_spec
 from typing import Final, cast
 
 from flowgrpo.rewards.base import Reward, RewardSpec
+from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.rewards.entry import Entry, Load
 from flowgrpo.rewards.fetch import Options, State, Unavailable, standing
+from flowgrpo.rewards.plugged import REMOTE, disabled, plugin_entries
 from flowgrpo.rewards.stock import STOCK
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 _NEVER: Final = ("judge",)
 
 
-REGISTRY: dict[str, Entry] = dict(STOCK)
-"""Name -> entry. Others add theirs by `add`."""
+REGISTRY: dict[str, Entry] = {**STOCK, "remote": REMOTE}
+"""Name -> entry. Others add theirs by `add`; plug-ins join when somebody asks."""
+
+
+def names() -> list[str]:
+    """Every reward there is, plug-ins included, broken ones too: their cards say what is wrong."""
+    for name, entry in plugin_entries([*STOCK, "remote", *_NEVER]).items():
+        REGISTRY.setdefault(name, entry)
+    return list(REGISTRY)
 
 
 def add(name: str, entry: Entry) -> None:
@@ -45,7 +54,7 @@ def find(name: str) -> tuple[Entry, str]:
         LookupError: There is no such reward; the sentence names those there are.
     """
     key, _, option = name.partition(":")
-    if key not in REGISTRY:
+    if key not in REGISTRY and key not in names():
         raise LookupError(f'there is no reward "{name}"; the rewards are {", ".join(REGISTRY)}')
     return REGISTRY[key], option
 
@@ -85,7 +94,10 @@ def card(name: str, options: Options) -> dict[str, object]:
         LookupError: There is no such reward, or it takes no such option.
     """
     entry, option = find(name)
-    spec = about(name)
+    try:
+        spec = about(name)
+    except FailedRewardError as error:
+        return disabled(name, str(error))
     state, sentence = _standing(entry, option, options)
     return {
         "name": spec.name,

@@ -13,6 +13,7 @@ from flowgrpo.rewards import registry
 from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
 from flowgrpo.rewards.checks import FailedRewardError, checked
 from flowgrpo.rewards.fetch import Options
+from flowgrpo.rewards.isolated import IsolatedReward
 
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
@@ -47,6 +48,12 @@ class RewardStack:
         """
         results = {name: checked(reward, batch) for name, reward in self.rewards.items()}
         return results | {name: unscored(len(batch), reason) for name, reason in self.unavailable.items()}
+
+    def close(self) -> None:
+        """Ends the processes of rewards that have one of their own; they start again when they score."""
+        for reward in self.rewards.values():
+            if isinstance(reward, IsolatedReward):
+                reward.close()
 
 
 def load_stack(

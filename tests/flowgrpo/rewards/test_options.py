@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flowgrpo.rewards.options import check_schema, with_defaults
+from flowgrpo.rewards.options import check_schema, read_options, with_defaults
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -42,6 +42,21 @@ def test_what_is_not_given_has_its_default() -> None:
 def test_an_option_that_cannot_be_is_refused_in_words(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         with_defaults(SCHEMA, given)
+
+
+def test_options_are_read_as_they_stand_in_a_name() -> None:
+    assert read_options(SCHEMA, "model=large, gain=1.5,count=4,is_loud=true") == {
+        "gain": 1.5, "count": 4, "is_loud": True, "model": "large",
+    }  # fmt: skip
+    for words, sentence in {
+        "model": "expected each option once, as name=value",
+        "model=small,model=large": "expected each option once",
+        "model=small,gain=much": "gain must be of type number, got 'much'",
+        "model=small,is_loud=yes": "is_loud must be of type boolean, got 'yes'",
+        "model=small,colour=red": "there is no option colour",
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            read_options(SCHEMA, words)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""The entries of rewards that others compute: plug-ins, each in its process, and `remote`, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from flowgrpo.rewards.base import Reward, RewardSpec
+from flowgrpo.rewards.checks import FailedRewardError
+from flowgrpo.rewards.entry import Entry
+from flowgrpo.rewards.fetch import Options, Weights
+from flowgrpo.rewards.httpjson import Server
+from flowgrpo.rewards.isolated import Described, IsolatedReward, describe
+from flowgrpo.rewards.options import read_options
+from flowgrpo.rewards.plugins import FoundPlugin, find_plugins
+from flowgrpo.rewards.remote import RemoteReward
+
+NO_ADDRESS: Final = "it needs an address behind a colon, such as remote:http://127.0.0.1:8765"
+_REMOTE: Final = RewardSpec(
+    "remote", "remote reward", "pointwise", 0.0, 1.0, version="", licence="see the server",
+    measures="what another program computes, asked over HTTP",
+)  # fmt: skip
+_HOW: Final = "its options as name=value, with commas between them"
+
+
+def plugin_entries(taken: Iterable[str]) -> dict[str, Entry]:
+    """Name -> entry of every installed plug-in; nothing is imported for it.
+
+    Args:
+        taken: Names of the studio's own rewards. A plug-in of such a name is disabled, and stands beside the
+            reward with its package's name added.
+    """
+    own = set(taken)
+    found = find_plugins(own).items()
+    named = {f"{name}@{plugin.package}" if name in own else name: plugin for name, plugin in found}
+    return {name: _Plugged(plugin).entry() for name, plugin in named.items()}
+
+
+class _Plugged:
+    """One plug-in, asked at most once what it is."""
+
+    def __init__(self, plugin: FoundPlugin) -> None:
+        self.plugin = plugin
+        self._answer: Described | FailedRewardError | None = None
+
+    def entry(self) -> Entry:
+        return Entry(self.card, self.load, options=_HOW)
+
+    def described(self) -> Described:
+        """Raises FailedRewardError where it is broken."""
+        if self._answer is None:
+            try:
+                self._answer = describe(self.plugin)
+            except FailedRewardError as error:
+                self._answer = error
+        if isinstance(self._answer, FailedRewardError):
+            raise FailedRewardError(str(self._answer))
+        return self._answer
+
+    def card(self, name: str, option: str) -> RewardSpec:
+        """Raises FailedRewardError where it is broken, LookupError for options that it does not take."""
+        described = self.described()
+        try:
+            read_options(described.options, option)
+        except ValueError as error:
+            raise LookupError(f'the reward "{name}" does not take "{option}": {error}') from error
+        return replace(described.spec, name=f"{name}:{option}" if option else name, version="")
+
+    def load(self, card: RewardSpec, option: str, options: Options) -> Reward:
+        given = read_options(self.described().options, option)
+        return IsolatedReward(self.plugin, given, options.device, name=card.name)
+
+
+def disabled(name: str, reason: str) -> dict[str, object]:
+    """The card of a plug-in that is broken, with the keys of `registry.card`."""
+    blank: dict[str, object] = {
+        "title": name, "kind": "pointwise", "measures": "", "low": 0.0, "high": 1.0, "direction": "disabled",
+        "needs": [], "threshold": None, "licence": "", "size_mb": 0.0, "embedded": False, "device": "cpu",
+        "options": "", "notice": "", "accepted": True,
+    }  # fmt: skip
+    return {"name": name, **blank, "state": "unavailable", "weights": f"disabled: {reason}"}
+
+
+def _remote_card(name: str, option: str) -> RewardSpec:
+    if not option:
+        return _REMOTE
+    try:
+        Server(option)
+    except ValueError as error:
+        raise LookupError(f'the reward "{name}" cannot ask "{option}": {error}') from error
+    return replace(_REMOTE, name=f"{name}:{option}", title=f"remote reward at {option}")
+
+
+def _remote_needs(option: str, options: Options) -> Sequence[Weights]:
+    if not option:
+        raise ValueError(NO_ADDRESS)
+    return ()
+
+
+def _load_remote(card: RewardSpec, option: str, options: Options) -> Reward:
+    if not option:
+        raise LookupError(NO_ADDRESS)
+    return RemoteReward(option, name=card.name)
+
+
+REMOTE: Final = Entry(
+    _remote_card, _load_remote, _remote_needs, device="cpu", options="the server's address: http://host:port"
+)
