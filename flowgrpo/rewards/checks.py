@@ -74,10 +74,10 @@ def _with_gaps(name: str, result: ScoreResult) -> ScoreResult:
         for reason, gone in zip(result.reasons, missing.tolist(), strict=True)
     )
     values = values.masked_fill(missing, float("nan"))
-    return ScoreResult(values, reasons, result.details, result.warning or _constant(name, values))
+    return ScoreResult(values, reasons, result.details, result.warning or constant_warning(name, values))
 
 
-def _constant(name: str, values: Tensor) -> str | None:
+def constant_warning(name: str, values: Tensor) -> str | None:
     """A warning when a reward cannot tell the images apart."""
     present = values[~values.isnan()]
     if len(present) < 2 or bool((present != present[0]).any()):

@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 
 from flowgrpo.rewards import registry
 from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
-from flowgrpo.rewards.checks import FailedRewardError, checked
+from flowgrpo.rewards.cache import ScoreCache, score_with
+from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.isolated import IsolatedReward
 
@@ -26,11 +27,19 @@ class RewardStack:
     Attributes:
         rewards: Those that work.
         unavailable: Name -> why, for those that were asked for and could not be loaded.
+        cache: Asked before an image is scored by a reward of the image and its prompt alone. None while a run
+            learns: an encoder's last bits depend on the images beside one, and a resumed run is bit-exact.
     """
 
-    def __init__(self, rewards: Mapping[str, Reward], unavailable: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        rewards: Mapping[str, Reward],
+        unavailable: Mapping[str, str] | None = None,
+        cache: ScoreCache | None = None,
+    ) -> None:
         self.rewards = dict(rewards)
         self.unavailable = dict(unavailable or {})
+        self.cache = cache
 
     @property
     def versions(self) -> dict[str, str]:
@@ -46,7 +55,7 @@ class RewardStack:
         Where a reward raises, returns another number of values than there are images, or a value that is no
         number, its column is NaN there, with the reason.
         """
-        results = {name: checked(reward, batch) for name, reward in self.rewards.items()}
+        results = {name: score_with(self.cache, reward, batch) for name, reward in self.rewards.items()}
         return results | {name: unscored(len(batch), reason) for name, reason in self.unavailable.items()}
 
     def close(self) -> None:

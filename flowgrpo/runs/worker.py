@@ -29,6 +29,7 @@ from flowgrpo.runs.jobs import Bench, Work, do
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
 from flowgrpo.runs.process import host_of
+from flowgrpo.runs.score_cache import StoredScores
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import checkpoints, groups, jobs, runs, workers
 from storage.engine import Database, open_database
@@ -103,6 +104,7 @@ class Worker:
         self.turns = Turns(db.home, self.device, self.ending.is_set)
         self.shelf = PolicyShelf(db, self.device)
         stack = load_stack(EMBEDDED, weights, str(self.device))
+        stack.cache = StoredScores(db)
         self.painter = Painter(db, self.shelf, stack, self._say, self.ending.is_set)
         for name, reason in stack.unavailable.items():
             _log.warning("reward %s: %s", name, reason)

@@ -15,7 +15,7 @@ from storage import checkpoints, groups, runs
 from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Checkpoint
-from tests.given import Given
+from tests.given import Given, brightness
 from tests.runs.helpers import SAMPLING, begin, new_run, train
 
 
@@ -134,3 +134,18 @@ def test_a_run_from_a_damaged_checkpoint_ends_in_words_and_the_base_still_trains
     other = begin(db, new_run(db, tiny, num_updates=1, samples=0))
     train(db, other)
     assert len(checkpoints.checkpoints_of_run(db, other.id)) == 1
+
+
+def test_an_image_that_was_scored_before_is_not_scored_again(worker: Worker, tiny: Checkpoint) -> None:
+    seen: list[int] = []
+
+    def answer(batch: ScoreBatch) -> ScoreResult:
+        seen.append(len(batch))
+        return brightness(batch)
+
+    stack = worker.painter.stack
+    worker.painter.stack = RewardStack({"given": Given(answer)}, cache=stack.cache)
+    first, second = work(worker, tiny), work(worker, tiny)
+    assert seen == [2]
+    values = [[view.scores["given"].value for view in group.images] for group in (first, second)]
+    assert values[0] == values[1]
