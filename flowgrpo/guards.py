@@ -93,7 +93,7 @@ def alarms(history: History, base: Mapping[str, float] | None = None) -> list[Al
         found.extend(guard(recent))
     for guard in (_spread, _slow, _kl):
         found.extend(guard(history))
-    return [*found, *_unscored(history, base or {}), *_noise(recent, base or {})]
+    return [*found, *_unscored(history), *_noise(recent, base or {})]
 
 
 def since_back(history: History) -> History:
@@ -145,15 +145,15 @@ def _ratio(history: History) -> Iterator[Alarm]:
         yield Alarm("ratio", "warn", f"the mean ratio is {means[-1]:.2f}: take fewer steps a rollout")
 
 
-def _unscored(history: History, base: Mapping[str, float]) -> Iterator[Alarm]:
-    """A reward that worked and fails now pauses the run; one that never could score is told of."""
+def _unscored(history: History) -> Iterator[Alarm]:
+    """A reward that fails pauses the run, whether or not it ever worked: what is learned without it is not
+    what was asked for. One that abstains has not failed.
+    """
     for name, share in history[-1].items():
         if name.startswith("failed_share/") and share > FAILED_SHARE:
             reward = name.partition("/")[2]
-            worked = any(before <= FAILED_SHARE for before in column([base, *history[:-1]], name))
             sentence = f"reward '{reward}' could not score {share:.0%} of the images: mend it or leave it out"
-            level: Literal["warn", "pause"] = "pause" if worked else "warn"
-            yield Alarm("unscored", level, sentence, reward, size=share, age=0)
+            yield Alarm("unscored", "pause", sentence, reward, size=share, age=0)
 
 
 def _spikes(history: History) -> Iterator[Alarm]:

@@ -31,7 +31,7 @@ class Columns:
 
     Attributes:
         rewards: Reward name to (group, sample); NaN where there is no score.
-        reasons: Reward name to why its first missing score is missing.
+        reasons: Reward name to why its first missing score is missing; failures before abstentions.
         failures: `failed_share/<reward>`: the share of sound images that it should have scored and did not.
     """
 
@@ -62,8 +62,9 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
             BROKEN if b else BROKEN_ANCHOR if a else reason for reason, b, a in gone if a or b or reason
         ]
         if missing:
-            reasons[name] = str(missing[0])
-        failed = sum(not isinstance(reason, Abstained) for reason in missing if reason not in BROKEN_IMAGES)
+            failures_first = sorted(missing, key=_is_no_failure)
+            reasons[name] = str(failures_first[0])
+        failed = sum(not _is_no_failure(reason) for reason in missing)
         failures[f"failed_share/{name}"] = failed / max(int((~broken).sum()), 1)
     return Columns(rewards, reasons, failures)
 
@@ -75,6 +76,10 @@ def _references(rollouts: Sequence[Rollout]) -> tuple[Tensor | None, Tensor]:
         return None, torch.zeros(sum(len(rollout.prompts) for rollout in rollouts), dtype=torch.bool)
     images = torch.cat([anchor.images.cpu() for anchor in anchors])
     return images, ~torch.cat([anchor.is_finite.cpu() for anchor in anchors])
+
+
+def _is_no_failure(reason: str | None) -> bool:
+    return reason in BROKEN_IMAGES or isinstance(reason, Abstained)
 
 
 def sample_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from flowgrpo.guards import WENT_BACK, Alarm, alarms
 from flowgrpo.hacking import hacking
@@ -13,6 +14,7 @@ from storage.engine import Database
 from storage.models import Run
 
 MAX_REASONS = 3
+_GAP = " left images without a score: "
 _log = logging.getLogger(__name__)
 
 
@@ -27,7 +29,10 @@ class Watch:
         self.db = db
         self.run = run
         self.judges = judges
-        self._said = {(event.kind, event.detail) for event in runs.events(db, run.id)}
+        earlier = [(event.kind, event.detail or "") for event in runs.events(db, run.id)]
+        self._said = set(earlier)
+        gaps = [detail.partition(_GAP) for _, detail in earlier if _GAP in detail]
+        self._reasons = {name: reason.removesuffix(".") for name, _, reason in gaps}
         self._updates: dict[int, dict[str, float]] = {}
         self._holding: set[tuple[str, str]] = set()
 
@@ -49,8 +54,9 @@ class Watch:
 
         A reason may hold a number that changes, so of each reward only the first few are told.
         """
+        self._reasons |= reasons
         for name, reason in reasons.items():
-            start = f"{name} left images without a score: "
+            start = f"{name}{_GAP}"
             if sum(sentence.startswith(start) for _, sentence in self._said) < MAX_REASONS:
                 self.warn(f"{start}{reason}.")
 
@@ -81,7 +87,13 @@ class Watch:
         """The alarms of now. Update 0 is the base, to which the later updates are compared."""
         base = self._updates.get(0, {})
         history = [metrics for update, metrics in self._updates.items() if update]
-        return [*alarms(history, base), *hacking(base, history, self.judges)]
+        found = [self._with_reason(alarm) for alarm in alarms(history, base)]
+        return [*found, *hacking(base, history, self.judges)]
+
+    def _with_reason(self, alarm: Alarm) -> Alarm:
+        """A reward that could not score, and what it said last."""
+        reason = self._reasons.get(alarm.subject) if alarm.name == "unscored" else None
+        return replace(alarm, sentence=f"{alarm.sentence}. It says: {reason}") if reason else alarm
 
     def _raise(self, update: int, alarm: Alarm) -> bool:
         sentence = in_words(alarm)

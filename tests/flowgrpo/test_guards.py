@@ -128,9 +128,14 @@ def test_prompts_that_differ_more_than_images_of_one_prompt_are_no_fall_of_the_r
     assert [a for n in range(6, 200) for a in alarms(curve[:n], BASE)] == []
 
 
-def test_a_reward_that_never_scored_these_prompts_is_a_warning_only() -> None:
+def test_a_reward_that_never_worked_pauses_the_run_too() -> None:
     (alarm,) = alarms(history(5, last=5, failed_share__clip=0.2), {"failed_share/clip": 1.0})
-    assert (alarm.name, alarm.level) == ("unscored", "warn")
+    assert (alarm.name, alarm.level, alarm.subject) == ("unscored", "pause", "clip")
+
+
+def test_five_in_a_hundred_images_without_a_score_are_let_pass_and_six_are_not() -> None:
+    assert alarms(history(failed_share__clip=0.05), BASE) == []
+    assert [a.level for a in alarms(history(failed_share__clip=0.06), BASE)] == ["pause"]
 
 
 def test_a_single_skipped_update_is_no_alarm() -> None:
