@@ -224,19 +224,17 @@ def demo(
 
 @cli.command()
 def doctor(
-    home: Home = _HOME, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+    home: Home = _HOME,
+    rewards: Annotated[bool, typer.Option("--rewards", help="Load, try and time every reward.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Says what this machine and this data folder have; ends with 1 when the studio could not work."""
-    from flowgrpo.runs.doctor import examine
+    from flowgrpo.runs.doctor import report
 
     db = _open(home)
-    found = list(examine(db))
+    is_sound = report(db, typer.echo, rewards=rewards, as_json=as_json)
     db.close()
-    if as_json:
-        typer.echo(json.dumps([finding.to_json() for finding in found], indent=1))
-    else:
-        typer.echo("\n".join(map(str, found)))
-    raise typer.Exit(1 if any(finding.level == "problem" for finding in found) else 0)
+    raise typer.Exit(0 if is_sound else 1)
 
 
 def main() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -16,7 +17,9 @@ import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 
-from flowgrpo.runs.device import describe
+from flowgrpo.rewards.fetch import Options
+from flowgrpo.runs.device import describe, resolve
+from flowgrpo.runs.doctor_rewards import HEADER, Checkup, examine_rewards
 from flowgrpo.runs.worker import WEIGHTS
 from storage import checkpoints, migrate
 from storage.engine import Database
@@ -47,6 +50,28 @@ class Finding:
     def to_json(self) -> dict[str, Any]:
         """For `--json`."""
         return asdict(self)
+
+
+def report(db: Database, say: Callable[[str], object], *, rewards: bool, as_json: bool) -> bool:
+    """Says what is found, line by line as it is found; or as one JSON list.
+
+    Args:
+        rewards: Load and try each reward instead of looking at machine and folder.
+
+    Returns:
+        Whether there is no problem.
+    """
+    found: list[Finding | Checkup] = []
+    options = Options(WEIGHTS, str(resolve("auto")), db.home / "models" / "rewards")
+    if rewards and not as_json:
+        say(HEADER)
+    for one in examine_rewards(options) if rewards else examine(db):
+        found.append(one)
+        if not as_json:
+            say(str(one))
+    if as_json:
+        say(json.dumps([one.to_json() for one in found], indent=1))
+    return all(one.level != "problem" for one in found)
 
 
 def examine(db: Database, weights: Path = WEIGHTS) -> Iterator[Finding]:
