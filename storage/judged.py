@@ -9,7 +9,7 @@ from itertools import islice
 from sqlalchemy import select
 
 from storage.engine import Database
-from storage.models import Image, ImageGroup, RatingEvent, Score
+from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
 from storage.ratings_current import not_undone
 
 _PER_QUERY = 500
@@ -58,6 +58,19 @@ def scores_of(db: Database, group_ids: Collection[str]) -> dict[str, dict[str, S
             for score in session.scalars(rows):
                 found.setdefault(score.image_id, {})[score.reward] = score
     return found
+
+
+def names_of(db: Database, user_ids: Collection[str]) -> dict[str, str]:
+    """User id to name."""
+    with db.read() as session:
+        return {user.id: user.name for user in session.scalars(select(User).where(User.id.in_(user_ids)))}
+
+
+def checkpoints_of(db: Database, checkpoint_ids: Collection[str]) -> dict[str, Checkpoint]:
+    """Id to checkpoint, those whose files are gone too."""
+    with db.read() as session:
+        rows = session.scalars(select(Checkpoint).where(Checkpoint.id.in_(checkpoint_ids)))
+        return {row.id: row for row in rows}
 
 
 def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:

@@ -181,10 +181,10 @@ def _usable(
     left_out: dict[str, str] = {}
     for name, values in rewards.items():
         missing = sum(_lacks(one, {name: values}) for one in compared) / max(1, len(compared))
-        if not stds.get(name, 0.0) > 0:
-            left_out[name] = "it does not differ within a group"
-        elif missing > MAX_MISSING:
+        if missing > MAX_MISSING:
             left_out[name] = f"{missing:.0%} of the comparisons have no score of it"
+        elif not stds.get(name, 0.0) > 0:
+            left_out[name] = "it does not differ within a group"
         else:
             usable[name] = values
     return usable, left_out
