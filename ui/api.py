@@ -188,6 +188,9 @@ def _rate(services: Services) -> Callable[..., dict[str, Any]]:
         best: str = "",
         stars: dict[str, Any] | None = None,
         skip: bool = False,
+        pair: dict[str, Any] | None = None,
+        rank: list[Any] | None = None,
+        flags: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Keeps a rating of a whole group and returns the next task, {} when there is none.
 
@@ -197,10 +200,16 @@ def _rate(services: Services) -> Callable[..., dict[str, Any]]:
             best: image id of the best one, or empty.
             stars: image id to 1..5.
             skip: gives the group back unjudged.
+            pair: {"left": image id, "right": image id, "outcome": "left", "right", "tie" or "bad"}.
+            rank: image ids, best first, two at least; ids that tie stand in a list of their own.
+            flags: image id, or "" for the whole group, to a list of "broken", "wrong_prompt", "unsafe",
+                "other"; or to {"flags": that list, "note": text}. An empty list takes flags back.
         """
 
         def work() -> GroupView | None:
-            answer = rating.read_answer(group_id, client_key, best or None, stars or {}, None)
+            answer = rating.read_answer(
+                group_id, client_key, best or None, stars or {}, None, pair=pair, rank=rank, flags=flags
+            )
             return (rating.skip if skip else rating.submit)(services.db, LOCAL_USER, answer)
 
         following = _said(work)

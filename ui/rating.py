@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -12,7 +13,8 @@ from storage import ratings
 from storage.assignments import RATEABLE
 from storage.engine import Database
 from storage.groups import GroupView, get_group
-from storage.models import RatingEvent
+from storage.models import RatingEvent, RatingKind
+from storage.rating_kinds import is_repeat
 from storage.ratings import Progress, RatingInput
 from ui.components import render
 from ui.forms import Refused
@@ -39,6 +41,9 @@ class Answer:
         best: image id, or None.
         stars: image id to 1..5.
         lead_ms: milliseconds from showing the card to the answer, or None.
+        pair: {"left", "right": image ids, "outcome": left, right, tie or bad}, or None.
+        rank: image ids, best first, those that tie together; empty for no ranking.
+        flags: image id, or None for the whole group, to {"flags": [...], "note": text}.
     """
 
     key: str
@@ -46,10 +51,26 @@ class Answer:
     best: str | None
     stars: Mapping[str, int]
     lead_ms: int | None
+    pair: Mapping[str, Any] | None = None
+    rank: Sequence[Sequence[str]] = ()
+    flags: Mapping[str | None, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read_answer(group_id: object, key: object, best: object, stars: object, lead_ms: object) -> Answer:
-    """Checks what a browser or a client sent; raises `Refused`."""
+def read_answer(
+    group_id: object,
+    key: object,
+    best: object,
+    stars: object,
+    lead_ms: object,
+    *,
+    pair: object = None,
+    rank: object = None,
+    flags: object = None,
+) -> Answer:
+    """Checks what a browser or a client sent; raises `Refused`.
+
+    What pair, rank and flags hold is checked where it is kept (storage.rating_kinds).
+    """
     if not isinstance(group_id, str) or not isinstance(key, str) or not 8 <= len(key) <= 48:
         raise Refused("The answer names no group or has no key of 8 to 48 characters: reload the page.")
     if best is not None and not isinstance(best, str):
@@ -59,27 +80,60 @@ def read_answer(group_id: object, key: object, best: object, stars: object, lead
     ):
         raise Refused("Stars are whole numbers from 1 to 5, by image id.")
     lead = lead_ms if isinstance(lead_ms, int) and 0 <= lead_ms <= MAX_LEAD_MS else None
-    return Answer(key, group_id, best or None, {str(image): value for image, value in stars.items()}, lead)
+    given = {str(image): value for image, value in stars.items()}
+    judged = _read_pair(pair), _read_rank(rank), _read_flags(flags)
+    return Answer(key, group_id, best or None, given, lead, *judged)
+
+
+def _read_pair(pair: object) -> Mapping[str, Any] | None:
+    if pair is not None and not isinstance(pair, Mapping):
+        raise Refused('A pair is {"left": image id, "right": image id, "outcome": left, right, tie or bad}.')
+    return dict(pair) if pair else None
+
+
+def _read_rank(rank: object) -> list[list[str]]:
+    """One id stands for a list of one."""
+    if rank is not None and (isinstance(rank, str) or not isinstance(rank, Sequence)):
+        raise Refused(
+            "A ranking is a list of image ids, best first; ids that tie stand in a list of their own."
+        )
+    return [[tied] if isinstance(tied, str) else tied for tied in rank or ()]
+
+
+def _read_flags(flags: object) -> dict[str | None, Mapping[str, Any]]:
+    """A list stands for flags without a note, an empty image id for the whole group."""
+    if flags is not None and not isinstance(flags, Mapping):
+        raise Refused('Flags are listed by image id, or by "" for the whole group.')
+    return {
+        str(image) or None: dict(said) if isinstance(said, Mapping) else {"flags": said}
+        for image, said in (flags or {}).items()
+    }
 
 
 def inputs_of(answer: Answer, annotator_id: str) -> list[RatingInput]:
     """The answer as rating events, each with a key that follows from the card's key."""
 
-    def event(kind: str, suffix: str, image_id: str, value: int | None) -> RatingInput:
+    def event(kind: RatingKind, suffix: str, image_id: str | None = None, **said: Any) -> RatingInput:
         return RatingInput(
             client_key=f"{answer.key}:{suffix}",
             annotator_id=annotator_id,
             group_id=answer.group_id,
-            kind="best" if kind == "best" else "stars",
+            kind=kind,
             image_id=image_id,
-            value=value,
             lead_ms=answer.lead_ms,
+            **said,
         )
 
     order = sorted(answer.stars)
-    events = [event("stars", f"s{order.index(image)}", image, answer.stars[image]) for image in order]
+    events = [event("stars", f"s{order.index(image)}", image, value=answer.stars[image]) for image in order]
     if answer.best:
-        events.append(event("best", "b", answer.best, None))
+        events.append(event("best", "b", answer.best))
+    if answer.pair:
+        events.append(event("pair", "p", payload=answer.pair))
+    if answer.rank:
+        events.append(event("rank", "r", payload={"order": answer.rank}))
+    for number, image in enumerate(sorted(answer.flags, key=lambda one: one or "")):
+        events.append(event("flags", f"f{number}", image, payload=answer.flags[image]))
     return events
 
 
@@ -139,7 +193,10 @@ def undo(db: Database, annotator_id: str, key: str) -> Card | None:
         said.image_id: said.value for said in act if said.kind == "stars" and said.image_id and said.value
     }
     stands = ratings.current_ratings(db, event.group_id, annotator_id)
-    is_judged = stands.best is not None or bool(stands.stars)  # by the vote before the one taken back
+    was_second = is_repeat(event)  # asked twice, and to be asked again just like the second time
+    is_judged = not (
+        was_second or stands.skipped or stands.says_nothing()
+    )  # by the vote before the one taken back
     view = get_group(db, event.group_id, annotator_id)
     return Card(view, best, stars, _RATED if is_judged else "", is_judged=is_judged)
 

@@ -1,4 +1,4 @@
-"""The jobs about votes read the rows, keep which votes they used, and give JSON that says what nobody knows."""
+"""The jobs about votes read the rows, keep which votes they used, and give JSON that admits what is unknown."""
 
 from __future__ import annotations
 
