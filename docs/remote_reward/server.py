@@ -1,4 +1,4 @@
-"""A reward server to begin from: one file, the standard library and Pillow. README.md beside it is the protocol.
+"""A reward server to begin from: one file, the standard library and Pillow. README.md is the protocol.
 
     python docs/remote_reward/server.py --port 8765
 
@@ -37,10 +37,8 @@ def score(image: Image.Image, prompt: str) -> float | str:
 def score_all(question: dict[str, Any]) -> dict[str, Any]:
     """The answer to POST /score."""
     images, prompts = question["images"], question["prompts"]
-    if len(images) != len(prompts):
-        raise ValueError(f"{len(images)} images and {len(prompts)} prompts")
     found = []
-    for image, prompt in zip(images, prompts):
+    for image, prompt in zip(images, prompts, strict=True):
         opened = Image.open(io.BytesIO(base64.b64decode(image))).convert("RGB")
         found.append(score(opened, prompt))
     return {
@@ -79,6 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
+    """Serves until it is ended."""
     parser = argparse.ArgumentParser(description="Scores images for FlowGRPO Studio.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one")
