@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 import torch
@@ -11,7 +12,7 @@ from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
 
 # What code of others may raise while it scores. Running out of memory, although a RuntimeError, and being
 # interrupted are not a reward's failure.
-SCORING: Final = (
+SCORING: Final[tuple[type[Exception], ...]] = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -24,6 +25,19 @@ SCORING: Final = (
     TypeError,
     ValueError,
 )
+
+
+_PLAIN: Final = ("onnxruntime.capi.onnxruntime_pybind11_state", "safetensors")
+"""Modules of libraries whose errors are nothing more special than an Exception."""
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """The errors of those libraries, as far as they are loaded: what they raise is a reward's failure too."""
+    loaded = [vars(sys.modules[name]).values() for name in _PLAIN if name in sys.modules]
+    return tuple(
+        one for names in loaded for one in names
+        if isinstance(one, type) and issubclass(one, Exception) and one is not Exception
+    )  # fmt: skip
 
 
 class FailedRewardError(RuntimeError):
@@ -43,7 +57,7 @@ def checked(reward: Reward, batch: ScoreBatch) -> ScoreResult:
         raise
     except FailedRewardError as error:
         return unscored(len(batch), str(error))
-    except SCORING as error:
+    except (*SCORING, *foreign_errors()) as error:
         return unscored(len(batch), f"the {name} reward failed: {type(error).__name__}: {error}")
     complaint = _complaint(result, len(batch))
     if complaint is not None or not isinstance(result, ScoreResult):

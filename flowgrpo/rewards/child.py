@@ -26,7 +26,7 @@ from flowgrpo.rewards.checks import SCORING, checked
 from flowgrpo.rewards.plugins import Plugin
 from flowgrpo.rewards.wire import Header, Pipes, read_batch, result_message
 
-_LOADING: Final = (SyntaxError, *SCORING)
+_LOADING: Final[tuple[type[Exception], ...]] = (SyntaxError, *SCORING)
 _POLL_SECONDS: Final = 0.5
 _log = logging.getLogger(__name__)
 

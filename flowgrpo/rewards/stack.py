@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from flowgrpo.rewards import registry
 from flowgrpo.rewards.base import Reward, ScoreBatch, ScoreResult, unscored
 from flowgrpo.rewards.cache import ScoreCache, score_with
-from flowgrpo.rewards.checks import FailedRewardError
+from flowgrpo.rewards.checks import FailedRewardError, foreign_errors
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.isolated import IsolatedReward
 
@@ -101,5 +101,5 @@ def _loaded(name: str, options: Options) -> Reward | str:
         return registry.load(name, options)
     except FailedRewardError as error:
         return str(error)
-    except _LOADING as error:
+    except (*_LOADING, *foreign_errors()) as error:
         return f"the {name} reward could not be loaded: {error}"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 from torch import Tensor
@@ -46,6 +48,14 @@ def test_a_reward_that_raises_is_reported_on_every_image(batch: ScoreBatch) -> N
     assert result.reasons == ("the given reward failed: RuntimeError: the service is gone",) * 4
 
 
+def test_an_error_of_a_library_that_is_only_an_exception_is_reported_too(batch: ScoreBatch) -> None:
+    def fail(_: ScoreBatch) -> ScoreResult:
+        onnxruntime.InferenceSession(b"no model")
+        raise AssertionError
+
+    assert "InvalidProtobuf" in str(score(fail, batch).reasons[0])
+
+
 def test_the_other_rewards_of_a_stack_still_score(batch: ScoreBatch) -> None:
     def fail(_: ScoreBatch) -> ScoreResult:
         raise KeyError("x")
@@ -61,6 +71,19 @@ def test_memory_that_runs_out_is_not_taken_for_a_reward_that_fails(batch: ScoreB
 
     with pytest.raises(torch.OutOfMemoryError, match="2 GiB"):
         score(exhaust, batch)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "returned a NoneType instead of a ScoreResult"),
+        (torch.ones(4), "returned a Tensor instead of a ScoreResult"),
+        (scored(torch.ones(4, 1)[:, 0][:0]), "returned 0 values for 4 images"),
+    ],
+)
+def test_an_answer_of_another_form_is_reported(batch: ScoreBatch, answer: Any, reason: str) -> None:
+    result = score(lambda _: answer, batch)
+    assert result.reasons == (f"the given reward {reason}",) * 4
 
 
 def test_a_wrong_number_of_values_is_reported(batch: ScoreBatch) -> None:
