@@ -28,7 +28,7 @@ difference is dead and teaches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -118,20 +118,14 @@ def combine(
     if config.combine == "winrate":
         columns = {n: win_shares(column, counted & present[n][:, None]) for n, column in columns.items()}
 
-    total = torch.zeros_like(next(iter(columns.values())))
-    weight_sum = torch.zeros(len(total), dtype=torch.float64, device=total.device)
-    alive = torch.zeros_like(weight_sum, dtype=torch.bool)
-    for name, weight in used.items():
-        mask = counted & present[name][:, None]
+    def normalised(name: str, mask: Tensor) -> tuple[Tensor, Tensor]:
         if config.std == "calibrated":
-            z, varies = by_calibration(columns[name], mask, calibrated_stds.get(name, 0.0))
-        else:
-            z, varies = as_published(name, columns[name], mask, config, running)
-        total += weight * z
-        weight_sum += abs(weight) * present[name]
-        alive |= varies & present[name]
+            return by_calibration(columns[name], mask, calibrated_stds.get(name, 0.0))
+        return as_published(name, columns[name], mask, config, running)
+
+    values, alive = _weighed(used, counted, present, normalised)
     scored, counted = counted, counted & alive[:, None]
-    values = torch.where(counted, total / weight_sum.clamp(min=1e-12)[:, None], 0.0)
+    values = torch.where(counted, values, 0.0)
     if config.std == "calibrated":
         values = values / max(std_of(values[counted]), BATCH_STD_FLOOR)
     elif config.combine == "gdpo" and len(used) > 1:
@@ -140,6 +134,28 @@ def combine(
     metrics = _metrics(values, counted, alive) | _reward_metrics(raw, config.caps)
     buffers = running.after(columns) if running else {}
     return Advantages(values.float(), counted, ~alive, metrics, buffers)
+
+
+def _weighed(
+    weights: Mapping[str, float],
+    counted: Bool[Tensor, "group sample"],
+    present: Mapping[str, Bool[Tensor, " group"]],
+    normalised: Callable[[str, Tensor], tuple[Tensor, Tensor]],
+) -> tuple[Float[Tensor, "group sample"], Bool[Tensor, " group"]]:
+    """The weighted mean of the rewards that each group has, and which groups any of them tells apart.
+
+    Args:
+        normalised: name and which samples to look at -> z, and in which groups it varies.
+    """
+    total = torch.zeros(counted.shape, dtype=torch.float64, device=counted.device)
+    weight_sum = torch.zeros(len(total), dtype=torch.float64, device=total.device)
+    alive = torch.zeros_like(weight_sum, dtype=torch.bool)
+    for name, weight in weights.items():
+        z, varies = normalised(name, counted & present[name][:, None])
+        total += weight * z
+        weight_sum += abs(weight) * present[name]
+        alive |= varies & present[name]
+    return total / weight_sum.clamp(min=1e-12)[:, None], alive
 
 
 def _standardised(values: Rewards, scored: Bool[Tensor, "group sample"]) -> Rewards:

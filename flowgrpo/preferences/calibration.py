@@ -103,15 +103,9 @@ def calibrate(
             "no reward goes with what people chose, so no weights can be proposed: rate more groups, or "
             "train a preference head, which looks at the images themselves"
         )
-    held_out = _held_out(data, allow_negative, seed)
     decided = data.share != 0.5
-    of_ours = _hits(held_out, data, decided)
-    baseline = gain = None
-    if any(current.get(name) for name in names):
-        margins = data.x @ np.array([current.get(name, 0.0) for name in names])
-        of_theirs = _hits(margins, data, decided)
-        baseline = ratio_by_cluster(*of_theirs, seed=seed)
-        gain = ratio_by_cluster(of_ours[0] - of_theirs[0], of_ours[1], is_share=False, seed=seed)
+    of_ours = _hits(_held_out(data, allow_negative, seed), data, decided)
+    baseline, gain = _beside(of_ours, data, [current.get(name, 0.0) for name in names], seed)
     return Calibration(
         weights=dict(zip(names, (found / np.abs(found).sum()).tolist(), strict=True)),
         stds={name: stds[name] for name in names},
@@ -122,6 +116,20 @@ def calibrate(
         num_prompts=len(set(data.prompts)),
         left_out=left_out,
     )
+
+
+def _beside(
+    of_ours: tuple[Float[ndarray, " prompt"], Float[ndarray, " prompt"]],
+    data: _Data,
+    current: Sequence[float],
+    seed: int,
+) -> tuple[Interval | None, Interval | None]:
+    """Accuracy of the weights in use on the same comparisons, and how much ours is above it; None without."""
+    if not any(current):
+        return None, None
+    of_theirs = _hits(data.x @ np.array(current), data, data.share != 0.5)
+    gain = ratio_by_cluster(of_ours[0] - of_theirs[0], of_ours[1], is_share=False, seed=seed)
+    return ratio_by_cluster(*of_theirs, seed=seed), gain
 
 
 def within_group_stds(

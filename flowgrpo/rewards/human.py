@@ -1,7 +1,8 @@
 """`human`: what people who rated would like: the preference head on frozen features of the image.
 
 Values are utilities over the head's spread, so that a group of the base varies by about 1 whatever the votes
-were: of two images, the one that is higher by d is preferred with probability sigmoid(spread d). How loud it is beside other rewards is `preferences.head.trust`'s matter.
+were: of two images, the one that is higher by d is preferred with probability sigmoid(spread d). How loud it
+is beside other rewards is `preferences.head.trust`'s matter.
 """
 
 from __future__ import annotations
