@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
@@ -77,12 +78,21 @@ def base_of(db: Database, checkpoint: Checkpoint) -> BaseModel:
 
 
 def commit_checkpoint(
-    db: Database, *, run_id: str, attempt: int, update: int, name: str, path: str, sha256: str
+    db: Database,
+    *,
+    run_id: str,
+    attempt: int,
+    update: int,
+    name: str,
+    path: str,
+    sha256: str,
+    votes: dict[str, Any] | None = None,
 ) -> Checkpoint:
     """Notes the finished files of one update; a second call for the same (run, update) replaces the first.
 
     Args:
         path: relative to the data folder.
+        votes: the snapshot of votes that it learned from, and its hash.
 
     Raises:
         StaleAttemptError: the run is in a later attempt.
@@ -104,6 +114,7 @@ def commit_checkpoint(
             )
             session.add(made)
         made.name, made.path, made.sha256, made.state = name, path, sha256, "committed"
+        made.votes = votes
         return made
 
 

@@ -98,7 +98,7 @@ class Embedding(Record):
 
     __tablename__ = "embedding"
     image_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    """Of shape and RGB bytes, not of a file."""
+    """Of its file, or of its pixels: each encoder keeps to one of them."""
     encoder: Mapped[str] = mapped_column(primary_key=True)
     """Name and fingerprint."""
     vector: Mapped[bytes] = mapped_column(LargeBinary)

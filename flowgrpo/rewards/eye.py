@@ -10,6 +10,7 @@ A taste may lie in any of them; `flowgrpo.preferences.head` finds out in which.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,15 @@ class Eye:
     def __init__(self, clip: ClipEncoder, device: str = "cpu") -> None:
         self.clip, self.device = clip, device
         self.name = f"{_VERSION} {clip.version}"
+
+    names: Final = ("shown", "texture", "looks", "palette")
+    """Of the blocks."""
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Numbers in each block."""
+        blank = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+        return tuple(block.shape[1] for block in self.blocks(ScoreBatch(blank, [""], [0])))
 
     def blocks(self, batch: ScoreBatch) -> list[Float[Tensor, "sample feature"]]:
         """The blocks, on the CPU in float32; networks are shared with the other rewards of the batch."""

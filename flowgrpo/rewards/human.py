@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from flowgrpo.preferences.head import Basis, Head
-from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored
+from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult, scored, unscored
 from flowgrpo.rewards.cards import CARDS
 from flowgrpo.rewards.encoders import clip_for
 from flowgrpo.rewards.eye import Eye
@@ -25,6 +25,7 @@ from flowgrpo.rewards.fetch import Options, Unavailable
 from flowgrpo.tensorfile import read_tensors
 
 NAME: Final = "human"
+NOTHING_LEARNED: Final = Abstained("nothing has been learned from votes yet: rate some groups")
 _TENSORS: Final = ("mean", "scale", "axes", "weights", "covariance")
 
 
@@ -83,3 +84,40 @@ def load(card: RewardSpec, option: str, options: Options) -> HumanReward:
     if eye.name != name:
         raise Unavailable(f"the head was fitted on {name}, and this is {eye.name}: fit it again")
     return HumanReward(head, eye, card)
+
+
+class Taste:
+    """`human` where the head changes while it is in use: in a run that people rate, in a worker.
+
+    Without a head it abstains: nobody has taught it anything yet.
+    """
+
+    def __init__(self, eye: Eye) -> None:
+        self.eye = eye
+        self.path: Path | None = None
+        """Of the head in use."""
+        self._reward: HumanReward | None = None
+
+    @property
+    def spec(self) -> RewardSpec:
+        """Its version is that of the head in use."""
+        return self._reward.spec if self._reward else replace(CARDS[NAME], version="no head yet")
+
+    def use(self, path: Path | None) -> None:
+        """Takes a head that `save_head` wrote, or none.
+
+        Raises LookupError or ValueError where it cannot be read, or was fitted through another eye.
+        """
+        if path == self.path:
+            return
+        if path is None:
+            self._reward, self.path = None, None
+            return
+        head, name = load_head(path)
+        if name != self.eye.name:
+            raise Unavailable(f"the head was fitted on {name}, and this is {self.eye.name}: fit it again")
+        self._reward, self.path = HumanReward(head, self.eye), path
+
+    def score(self, batch: ScoreBatch) -> ScoreResult:
+        """Utilities, or why there are none."""
+        return self._reward.score(batch) if self._reward else unscored(len(batch), NOTHING_LEARNED)

@@ -26,6 +26,7 @@ from flowgrpo.runs.scoring import (
     sample_metrics,
 )  # fmt: skip
 from flowgrpo.runs.sources import Groups, Pictures
+from flowgrpo.runs.taste import Follower
 from flowgrpo.runs.team import Lead
 from flowgrpo.runs.watch import Watch
 
@@ -66,9 +67,10 @@ class Gatherer:
         lead: Lead,
         watch: Watch,
         beats: Beats,
+        people: Follower | None = None,
     ) -> None:
         self.config, self.source, self.position = config, source, position
-        self.lead, self.watch, self.beats = lead, watch, beats
+        self.lead, self.watch, self.beats, self.people = lead, watch, beats, people
 
     @property
     def micro_batch(self) -> int:
@@ -87,6 +89,7 @@ class Gatherer:
         if isinstance(self.source, Pictures):
             self.position.calibrated_stds = {}
             return {}
+        self._ask_people()
         phase = "measuring the rewards on the base"
         rollouts, columns, _ = self._scored(self.source, 0, CALIBRATION_GROUPS, phase, on_base=True)
         stds = self._measure(self.source, columns.rewards)
@@ -114,14 +117,14 @@ class Gatherer:
         return Experience(rollouts, None, None, {"seconds/rollout": time.perf_counter() - started})
 
     def _sampled(self, source: Groups, number: int) -> Experience:
-        num_groups = self.config.rollout.groups_per_update
+        num_groups, said = self.config.rollout.groups_per_update, self._ask_people()
         rollouts, columns, times = self._scored(source, number, num_groups, "sampling")
         self.watch.gaps(columns.reasons)
         self._calibrate_late(source, number, columns)
         assert self.position.calibrated_stds is not None
         advantages = combine(
             measured(columns.rewards, self.position.calibrated_stds),
-            self.config.reward_weights,
+            self.people.weights() if self.people else self.config.reward_weights,
             self.position.calibrated_stds,
             diversity=columns.rewards.get(DIVERSITY),
             clip=self.config.update.advantage_clip,
@@ -129,8 +132,12 @@ class Gatherer:
             config=with_base_caps(self.config.advantages, self.config.reward_weights, self.position.ceilings),
             running=self._running(source.prompts(number, num_groups)),
         )
-        metrics = self._metrics(source, rollouts, columns, advantages) | times
+        metrics = self._metrics(source, rollouts, columns, advantages) | times | said
         return Experience(rollouts, columns, advantages, metrics)
+
+    def _ask_people(self) -> dict[str, float]:
+        """Takes in what people have said since, where the run learns from that."""
+        return self.people.refresh() if self.people else {}
 
     def _scored(
         self, source: Groups, number: int, num_groups: int, phase: str, *, on_base: bool = False

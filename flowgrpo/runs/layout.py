@@ -35,6 +35,11 @@ def checkpoints_folder(home: Path, run_id: str) -> Path:
     return run_folder(home, run_id) / "checkpoints"
 
 
+def head_file(home: Path, version: str) -> Path:
+    """A preference head, named by what it says."""
+    return home / "heads" / f"{version}.safetensors"
+
+
 def worker_lock(home: Path, device: str) -> Path:
     """Held by the engine worker of one device."""
     return home / "locks" / f"worker-{device.replace(':', '-')}.lock"

@@ -41,6 +41,8 @@ class Position:
     """How often micro-batches were made smaller."""
     allowed: dict[str, list[float]] = field(default_factory=dict)
     """Topic of each alarm that a person let pass -> its size then, and the update that had it last."""
+    head: dict[str, Any] | None = None
+    """Of the preference head in use: the snapshot of votes it saw, and the update at which they were new."""
     decided: int = 0
     """The last event of the run's history whose decision was carried out."""
 

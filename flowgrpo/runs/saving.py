@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,8 @@ class Saver:
     db: Database
     run: Run
     learner: Learner
+    votes: Callable[[], dict[str, Any] | None] = lambda: None
+    """What the run has learned from people so far: snapshot of votes and hash."""
     _rows: dict[int, str] = field(default_factory=dict)
     """Update to manifest hash of folders whose row could not be written yet."""
 
@@ -145,6 +147,7 @@ class Saver:
             name=f"Run {self.run.number} · update {update}",
             path=str(target.relative_to(self.db.home)),
             sha256=sha256,
+            votes=self.votes(),
         ).id
 
     def _needed(self) -> int:

@@ -29,6 +29,7 @@ from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
+from flowgrpo.runs.taste import follower_of
 from flowgrpo.runs.team import Lead, Setup, make_policy, make_source
 from flowgrpo.runs.watch import Watch
 from flowgrpo.update import UpdateMetrics, update
@@ -79,6 +80,12 @@ class Trainer:
         _start_from(db, self.learner, self.parent)
         names = roles.loaded(config)
         self.stack = load_stack(names, weights, str(device))
+        people = follower_of(db, config, self.position, self.stack, weights, str(device))
+        if people and self.learner.world.size > 1:
+            raise ValueError(
+                f"{people.name} learns between updates from votes that one process reads: launch the run in "
+                "one process, or take its weight away"
+            )
         roles.check(config, self.stack)
         judges = samples.judges_of(base.name, config, weights, str(device))
         self.grids = samples.Grids(
@@ -88,9 +95,9 @@ class Trainer:
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
         source = make_source(config, self.learner, self.stack)
         self.gatherer = Gatherer(
-            config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats
+            config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats, people=people
         )
-        self.saver = Saver(db, run, self.learner)
+        self.saver = Saver(db, run, self.learner, votes=people.votes if people else lambda: None)
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )

@@ -1,0 +1,124 @@
+"""The reward `human` of a run: refitted between updates when people have said more, quieter until then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from flowgrpo.config import RunConfig
+from flowgrpo.rewards.encoders import clip_for
+from flowgrpo.rewards.eye import Eye
+from flowgrpo.rewards.fetch import Options
+from flowgrpo.rewards.human import NAME, Taste
+from flowgrpo.rewards.stack import RewardStack
+from flowgrpo.runs import exits, heads
+from flowgrpo.runs.position import Position
+from storage import snapshots
+from storage.engine import Database
+from storage.models_judging import PreferenceFit
+
+_SILENT: Final = (
+    "The run learns from people alone, and their votes say nothing yet that holds for images it has not "
+    "seen. {} Rate more groups and resume, or give another reward a weight."
+)
+
+
+def human_reward(config: RunConfig) -> str | None:
+    """The name under which a run learns from votes: `human`, or with an encoder behind a colon."""
+    names = [name for name, weight in config.reward_weights.items() if weight]
+    return next((name for name in names if name.partition(":")[0] == NAME), None)
+
+
+def taste_for(name: str, weights: Path, device: str) -> Taste:
+    """The reward of that name, without a head yet; LookupError where its encoder is not here."""
+    _, _, option = name.partition(":")
+    return Taste(Eye(clip_for(option, Options(weights, device=device)), device))
+
+
+class Follower:
+    """Keeps a run's `human` reward at what people have said.
+
+    Attributes:
+        fit: the head in use; None while there is none.
+    """
+
+    def __init__(self, db: Database, config: RunConfig, position: Position, taste: Taste, name: str) -> None:
+        self.db, self.config, self.position = db, config, position
+        self.taste, self.name = taste, name
+        self.fit: PreferenceFit | None = None
+        self._votes = -1
+
+    def refresh(self) -> dict[str, float]:
+        """Fits anew where there are new votes; returns what the curves show of it."""
+        votes = snapshots.num_votes(self.db)
+        if votes != self._votes:
+            self._votes = votes
+            self._fit_anew()
+        self._follow_people()
+        if self.fit is None:
+            return {"head/loudness": 0.0}
+        accuracy = {"head/accuracy": self.fit.accuracy} if self.fit.accuracy is not None else {}
+        return {"head/loudness": self.loudness(), "head/pairs": float(self.fit.num_pairs), **accuracy}
+
+    def _fit_anew(self) -> None:
+        if not snapshots.standing_votes(self.db):
+            return
+        try:
+            fit = heads.fit_head(self.db, self.taste.eye)
+        except ValueError:  # nothing in the votes compares images that are here
+            return
+        self._take(fit)
+
+    def _follow_people(self) -> None:
+        """Takes the head that is in use now: somebody may have fitted another one, or taken it back."""
+        in_use = snapshots.applied_fit(self.db, "head")
+        if in_use is None or self.fit is None:
+            self.fit = None
+            self.taste.use(None)
+        elif in_use.id != self.fit.id:
+            self._take(in_use)
+
+    def _take(self, fit: PreferenceFit) -> None:
+        if self.position.head is None or self.position.head["snapshot"] != fit.snapshot_id:
+            self.position.head = {"snapshot": fit.snapshot_id, "update": self.position.update}
+        self.fit = fit
+        self.taste.use(heads.path_of(self.db, fit))
+
+    def loudness(self) -> float:
+        """Share of its weight that the head has now."""
+        if self.fit is None or self.position.head is None:
+            return 0.0
+        return heads.loudness(self.fit, self.position.update - self.position.head["update"])
+
+    def weights(self) -> dict[str, float]:
+        """The run's weights as they hold now.
+
+        Raises:
+            EndedError: nothing else has a weight, and the head is silent.
+        """
+        loud = dict(self.config.reward_weights)
+        loud[self.name] *= self.loudness()
+        if not any(loud.values()):
+            why = heads.in_words(self.fit) if self.fit else "Nobody has rated anything."
+            raise exits.EndedError(exits.REWARDS_FAILED, _SILENT.format(why))
+        return loud
+
+    def votes(self) -> dict[str, Any] | None:
+        """What a checkpoint says of the votes behind it."""
+        if self.fit is None:
+            return None
+        return {"snapshot": self.fit.snapshot_id, "hash": self.fit.detail["snapshot_hash"],
+                "groups": self.fit.detail["num_groups"], "fit": self.fit.id}  # fmt: skip
+
+
+def follower_of(
+    db: Database, config: RunConfig, position: Position, stack: RewardStack, weights: Path, device: str
+) -> Follower | None:
+    """Puts `human` among a run's rewards, where it has a weight; None where it has none."""
+    name = human_reward(config)
+    if name is None:
+        return None
+    taste = taste_for(name, weights, device)
+    stack.rewards[name] = taste
+    stack.unavailable.pop(name, None)
+    return Follower(db, config, position, taste, name)

@@ -1,0 +1,169 @@
+"""What people say reaches a run between its updates, is heard as loud as it deserves, and is written down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowgrpo.config import RunConfig, SamplingConfig
+from flowgrpo.rewards.human import Taste
+from flowgrpo.runs import exits, heads, layout
+from flowgrpo.runs.pictures import png_bytes, read_png
+from flowgrpo.runs.position import Position
+from flowgrpo.runs.taste import Follower, taste_for
+from flowgrpo.runs.worker import WEIGHTS
+from storage import blobs, checkpoints, groups, ratings, runs, snapshots
+from storage.engine import Database
+from storage.groups import GroupView
+from storage.models import Checkpoint
+from storage.ratings import RatingInput
+from tests.runs.helpers import begin, new_run, tiny_config
+from tests.runs.test_trainer import trainer_of
+
+NAME = "human"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def taste() -> Taste:
+    return taste_for(NAME, WEIGHTS, "cpu")
+
+
+def colourful_group(db: Database, base: Checkpoint, number: int, size: int = 8) -> GroupView:
+    """A group of flat images in random colours, with real files."""
+    rng = torch.Generator().manual_seed(number)
+    group = groups.request_group(
+        db, prompt=f"prompt {number}", checkpoint_id=base.id, config={}, seeds=range(size), worker_id="w"
+    )
+    for index in range(size):
+        colour = torch.randint(0, 256, (3, 1, 1), generator=rng, dtype=torch.uint8)
+        pixels = colour.expand(3, 32, 32).clone()
+        sha256 = blobs.put_png(db.home, png(pixels))
+        groups.add_image(db, group_id=group.id, index=index, seed=index, sha256=sha256, width=32, height=32)
+    groups.finish_group(db, group.id)
+    return groups.get_group(db, group.id)
+
+
+def png(pixels: torch.Tensor) -> bytes:
+    return png_bytes(pixels, prompt="", seed=0, config=SamplingConfig(), model="tests")
+
+
+def warmth(db: Database, view: GroupView) -> torch.Tensor:
+    images = [read_png(blobs.path_of(db.home, one.image.sha256)).float() for one in view.images]
+    return torch.stack([image[0].mean() - image[2].mean() for image in images])
+
+
+def rated(db: Database, base: Checkpoint, numbers: range) -> list[GroupView]:
+    """Groups whose warmest image somebody chose."""
+    made = [colourful_group(db, base, number) for number in numbers]
+    for number, view in zip(numbers, made, strict=True):
+        best = view.images[int(warmth(db, view).argmax())].image.id
+        ratings.rate(db, RatingInput(f"vote-key-{number}", "local", view.group.id, "best", best))
+    return made
+
+
+def follower(db: Database, taste: Taste, weights: dict[str, float]) -> Follower:
+    config = RunConfig.model_validate(tiny_config(reward_weights=weights))
+    return Follower(db, config, Position(), taste, NAME)
+
+
+def test_a_head_is_fitted_to_the_votes_and_kept_with_them(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    rated(db, tiny, range(24))
+    fit = heads.fit_head(db, taste.eye)
+    assert fit.num_pairs == 24 * 7
+    assert fit.accuracy is not None and fit.low is not None and fit.low > 0.6
+    assert layout.head_file(db.home, fit.version).is_file()
+    assert len(snapshots.votes_of(db, fit.snapshot_id)) == 24
+    assert fit.detail["variances"]["palette"] > fit.detail["variances"]["texture"]
+    assert "of choices that it has not seen" in heads.in_words(fit)
+    in_use = snapshots.applied_fit(db, "head")
+    assert in_use is not None and in_use.id == fit.id
+
+
+def test_the_same_votes_are_the_same_head(db: Database, tiny: Checkpoint, taste: Taste) -> None:
+    rated(db, tiny, range(8))
+    first, again = heads.fit_head(db, taste.eye), heads.fit_head(db, taste.eye)
+    assert (first.version, first.snapshot_id) == (again.version, again.snapshot_id)
+
+
+def test_a_run_hears_of_new_votes_between_its_updates_and_of_a_head_that_was_withdrawn(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    people = follower(db, taste, {NAME: 0.8, "verifier": 0.2})
+    assert people.refresh() == {"head/loudness": 0.0}
+    assert people.weights() == {NAME: 0.0, "verifier": 0.2}
+    rated(db, tiny, range(12))
+    said = people.refresh()
+    assert said["head/pairs"] == 84 and 0 < said["head/loudness"] < 1
+    assert people.weights()[NAME] == pytest.approx(0.8 * said["head/loudness"])
+    before = people.fit
+    assert people.refresh() == said and people.fit is not None and before is not None
+    assert people.fit.id == before.id
+    rated(db, tiny, range(12, 30))
+    assert people.refresh()["head/loudness"] > said["head/loudness"]
+    votes = people.votes()
+    assert votes is not None and votes["groups"] == 30 and people.fit is not None
+    snapshots.set_fit_state(db, people.fit.id, "withdrawn")
+    assert people.refresh() == {"head/loudness": 0.0}
+    assert people.votes() is None
+
+
+def test_a_run_takes_the_head_that_somebody_else_fitted(db: Database, tiny: Checkpoint, taste: Taste) -> None:
+    people = follower(db, taste, {NAME: 1.0})
+    rated(db, tiny, range(10))
+    people.refresh()
+    newer = heads.fit_head(db, taste.eye)
+    people.refresh()
+    assert people.fit is not None and people.fit.id == newer.id
+
+
+def test_a_head_grows_quiet_while_nobody_votes(db: Database, tiny: Checkpoint, taste: Taste) -> None:
+    people = follower(db, taste, {NAME: 1.0})
+    rated(db, tiny, range(30))
+    loud = people.refresh()["head/loudness"]
+    people.position.update = 40
+    assert people.refresh()["head/loudness"] == pytest.approx(loud / 2)
+
+
+def test_a_run_that_learns_from_people_alone_ends_with_a_sentence_while_they_have_said_too_little(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    people = follower(db, taste, {NAME: 1.0})
+    people.refresh()
+    with pytest.raises(exits.EndedError, match="Nobody has rated anything"):
+        people.weights()
+    rated(db, tiny, range(2))
+    people.refresh()
+    with pytest.raises(exits.EndedError, match="speaks from 50 on"):
+        people.weights()
+
+
+def test_a_trainer_learns_from_votes_and_its_checkpoint_names_them(db: Database, tiny: Checkpoint) -> None:
+    rated(db, tiny, range(20))
+    run = begin(db, new_run(db, tiny, reward_weights={NAME: 1.0}, num_updates=2, samples=0))
+    trainer = trainer_of(db, run)
+    trainer.train()
+    made = checkpoints.checkpoints_of_run(db, run.id)[-1]
+    fit = snapshots.applied_fit(db, "head")
+    assert fit is not None and made.votes is not None
+    assert made.votes == {
+        "snapshot": fit.snapshot_id, "hash": fit.detail["snapshot_hash"], "groups": 20, "fit": fit.id
+    }  # fmt: skip
+    curves = {metric.name for metric in runs.metrics_since(db, run.id, -1)}
+    assert {"head/accuracy", "head/loudness", "head/pairs", "reward/human"} <= curves
+    assert trainer.position.calibrated_stds is not None and NAME in trainer.position.calibrated_stds
+
+
+def test_an_image_whose_file_is_gone_is_left_out(db: Database, tiny: Checkpoint, taste: Taste) -> None:
+    views = rated(db, tiny, range(8))
+    Path(blobs.path_of(db.home, views[0].images[0].image.sha256)).unlink()
+    fit = heads.fit_head(db, taste.eye)
+    assert 7 * 7 <= fit.num_pairs < 8 * 7
