@@ -108,6 +108,12 @@ def list_tests(db: Database, limit: int = 50) -> list[BlindTest]:
         return list(session.scalars(select(BlindTest).order_by(BlindTest.seq.desc()).limit(limit)))
 
 
+def test_of(db: Database, pair_id: str) -> str:
+    """The id of the test that a pair belongs to; LookupError for an unknown pair."""
+    with db.read() as session:
+        return required(session, BlindPair, pair_id, "pair").test_id
+
+
 def is_swapped(pair_id: str, annotator_id: str) -> bool:
     """Whether this annotator sees the second image of the pair on the left."""
     return bool(blind_pairs.lot(pair_id, annotator_id, "side")[0] & 1)

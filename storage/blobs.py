@@ -12,6 +12,7 @@ from storage.errors import NotSavedError
 from storage.types import new_id
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def path_of(home: Path, sha256: str) -> Path:
@@ -65,6 +66,22 @@ def check_png(png: bytes) -> None:
         position = end
     if position != len(png) or kinds[:1] != [b"IHDR"] or kinds[-1:] != [b"IEND"] or b"IDAT" not in kinds:
         raise ValueError(f"expected a whole PNG, got one that is cut off or damaged after {position} bytes")
+
+
+def pixels_only(png: bytes) -> bytes:
+    """The same image without texts, times and whatever else a PNG may carry beside its pixels.
+
+    Args:
+        png: a whole one, as `put_png` keeps it.
+    """
+    position, kept = len(_SIGNATURE), [_SIGNATURE]
+    while position + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, position)
+        end = position + 12 + length
+        if kind in _PIXEL_CHUNKS:
+            kept.append(png[position:end])
+        position = end
+    return b"".join(kept)
 
 
 def _write_synced(path: Path, data: bytes) -> None:

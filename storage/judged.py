@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
+from storage.models_judging import VoteSnapshot
 from storage.ratings_current import not_undone
 
 _PER_QUERY = 500
@@ -71,6 +72,13 @@ def checkpoints_of(db: Database, checkpoint_ids: Collection[str]) -> dict[str, C
     with db.read() as session:
         rows = session.scalars(select(Checkpoint).where(Checkpoint.id.in_(checkpoint_ids)))
         return {row.id: row for row in rows}
+
+
+def snapshot_hashes(db: Database, snapshot_ids: Collection[str]) -> dict[str, str]:
+    """Snapshot id to the hash of its votes."""
+    with db.read() as session:
+        rows = session.scalars(select(VoteSnapshot).where(VoteSnapshot.id.in_(snapshot_ids)))
+        return {row.id: row.hash for row in rows}
 
 
 def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:

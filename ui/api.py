@@ -16,7 +16,7 @@ import gradio as gr
 from storage import checkpoints, ratings, runs
 from storage.groups import GroupView
 from storage.models import Run
-from ui import comparing, rating, tuning
+from ui import api_judging, comparing, rating, tuning
 from ui.asking import question_of
 from ui.components import strip
 from ui.forms import GroupForm, Refused, RunForm
@@ -40,6 +40,7 @@ def add(services: Services) -> None:
         _stop_run(services),
         _list_checkpoints(services),
         _compare(services),
+        *api_judging.endpoints(services, _said),
     ):
         gr.api(endpoint, api_name=endpoint.__name__, queue=False)
 
@@ -235,13 +236,13 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             prompts: training prompts.
             held_out: prompts that are never trained on.
             preset: "smoke", "fast and faithful" or "thorough".
-            weights: reward name to weight; the preset's when left out.
+            weights: reward name to weight; when left out, those that apply_fit put to use, else the preset's.
             num_updates: optimiser updates; 0 for the preset's.
             name: what the run is called.
         """
 
         def work() -> dict[str, Any]:
-            form = vars(tuning.preset_form(preset)) | {
+            form = vars(tuning.preset_form(preset, services.db)) | {
                 "name": name,
                 "prompts": _lines(prompts),
                 "held_out": _lines(held_out or []),

@@ -79,10 +79,14 @@ def read_answer(
         type(value) is not int or not 1 <= value <= 5 for value in stars.values()
     ):
         raise Refused("Stars are whole numbers from 1 to 5, by image id.")
-    lead = lead_ms if isinstance(lead_ms, int) and 0 <= lead_ms <= MAX_LEAD_MS else None
     given = {str(image): value for image, value in stars.items()}
     judged = _read_pair(pair), _read_rank(rank), _read_flags(flags)
-    return Answer(key, group_id, best or None, given, lead, *judged)
+    return Answer(key, group_id, best or None, given, read_lead(lead_ms), *judged)
+
+
+def read_lead(lead_ms: object) -> int | None:
+    """Milliseconds from showing to answering; None where they cannot be."""
+    return lead_ms if isinstance(lead_ms, int) and 0 <= lead_ms <= MAX_LEAD_MS else None
 
 
 def _read_pair(pair: object) -> Mapping[str, Any] | None:

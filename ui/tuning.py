@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from flowgrpo.config import DEFAULT_WEIGHTS, RolloutConfig, RunConfig, UpdateConfig
 from storage import checkpoints, groups, runs
+from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat, RunEvent
-from ui import forms
+from ui import forms, weights
 from ui.asking import Question, question_of
 from ui.components import render, span
 from ui.components.curves import curves_of
@@ -46,13 +47,18 @@ class Sample:
     images: Sequence[tuple[Image, str]]
 
 
-def preset_form(name: str) -> RunForm:
-    """The numbers of a preset; raises `Refused` for a name that is none."""
+def preset_form(name: str, db: Database | None = None) -> RunForm:
+    """The numbers of a preset; raises `Refused` for a name that is none.
+
+    Args:
+        db: where weights that were fitted to votes may be in use; they go before the preset's.
+    """
     config = forms.preset_of(name)(("portrait",))
     assert config.lora is not None
+    found = None if db is None else weights.fitted(db)
     return RunForm(
         preset=name,
-        weights=config.reward_weights,
+        weights=config.reward_weights if found is None else found.weights,
         num_updates=config.num_updates,
         group_size=config.rollout.group_size,
         groups_per_update=config.rollout.groups_per_update,

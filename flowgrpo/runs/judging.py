@@ -19,6 +19,8 @@ from flowgrpo.preferences.calibration import Calibration
 from flowgrpo.preferences.intervals import Interval, wilson
 from flowgrpo.preferences.leaderboard import Leaderboard, Match, leaderboard
 from flowgrpo.preferences.votes import comparisons
+from flowgrpo.rewards import registry
+from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.votes import as_votes, by_reward, votes_of
 from storage import blind, judged, snapshots
@@ -60,7 +62,7 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
         raise ValueError("there are no votes to calibrate with: rate some groups first")
     groups = judged.judged_groups(db, {event.group_id for event in events})
     scores = judged.scores_of(db, groups)
-    rewards = by_reward(scores)
+    rewards, kept_back = _that_may_reward(by_reward(scores))
     members = [[image.id for image in one.images] for one in groups.values()]
     found = calibration.calibrate(
         comparisons(as_votes(events, groups)),
@@ -70,7 +72,9 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
         allow_negative=allow_negative,
     )
     snapshot = snapshots.take_snapshot(db, events)
-    detail = _detail(found) | {
+    detail = _detail(found)
+    detail["left_out"] |= kept_back
+    detail |= {
         "allow_negative": allow_negative,
         "annotators": len({event.annotator_id for event in events}),
         "versions": _versions(scores.values(), found.weights),
@@ -88,6 +92,24 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
         high=found.accuracy.high,
         baseline=found.baseline.value if found.baseline else None,
     )
+
+
+def _that_may_reward(
+    rewards: dict[str, dict[str, float]],
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """(those that a run may learn from, the others with the reason)."""
+    usable, kept_back = {}, {}
+    for name, values in rewards.items():
+        try:
+            kind = registry.about(name).kind
+        except (LookupError, FailedRewardError) as error:
+            kept_back[name] = str(error).strip("'\"")
+            continue
+        if kind in ("gate", "monitor"):
+            kept_back[name] = f"it is a {kind}, which teaches nothing"
+        else:
+            usable[name] = values
+    return usable, kept_back
 
 
 def current_weights(db: Database) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The jobs about votes read the rows, keep which votes they used, and give JSON that admits what is unknown."""
+"""The jobs about votes read the rows, keep which votes they used, and give JSON that admits the unknown."""
 
 from __future__ import annotations
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from storage.blobs import check_png, path_of, put_png
+from storage.blobs import check_png, path_of, pixels_only, put_png
 from storage.engine import Database
 from storage.errors import NotSavedError
 from tests.storage.records import noise_png
@@ -104,3 +105,16 @@ def test_a_full_disk_is_reported_and_leaves_no_remains(db: Database) -> None:
     assert list((db.home / "tmp").iterdir()) == []
     assert not path_of(db.home, hashlib.sha256(big).hexdigest()).exists()
     assert path_of(db.home, put_png(db.home, big)).read_bytes() == big
+
+
+def test_only_pixels_stay_where_nothing_else_may_be_told() -> None:
+    info = PngInfo()
+    info.add_itxt("parameters", "Model: secret")
+    info.add_text("Software", "secret")
+    picture, buffer = Image.effect_noise((9, 7), 50).convert("RGB"), io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=info, dpi=(72, 72))
+    bare = pixels_only(buffer.getvalue())
+    assert b"secret" in buffer.getvalue() and b"secret" not in bare
+    check_png(bare)
+    with Image.open(io.BytesIO(bare)) as opened:
+        assert opened.tobytes() == picture.tobytes() and opened.info == {}

@@ -141,3 +141,35 @@ def test_the_card_shows_neither_scores_nor_checkpoint(db: Database, make_group: 
 def test_an_empty_card_is_honest(db: Database) -> None:
     html = rating.card_html(Card(None), ratings.progress(db, LOCAL_USER), turn="1")
     assert "Nothing to rate right now" in html
+
+
+def test_pairs_rankings_and_flags_are_kept_with_the_answer_they_came_with(
+    db: Database, make_group: MakeGroup
+) -> None:
+    view = make_group([0.1, 0.2, 0.3])
+    a, b, c = (image.image.id for image in view.images)
+    said = rating.read_answer(
+        view.group.id, "k" * 36, a, {}, None, pair={"left": a, "right": b, "outcome": "left"},
+        rank=[a, [b, c]], flags={c: ["broken"], "": {"flags": ["other"], "note": "all alike"}},
+    )  # fmt: skip
+    for _ in range(2):
+        rating.submit(db, LOCAL_USER, said)
+    found = ratings.current_ratings(db, view.group.id, LOCAL_USER)
+    assert (found.best, found.pairs, found.order) == (a, {(a, b): "left"}, [[a], [b, c]])
+    assert (found.flags, found.notes) == ({c: ["broken"], None: ["other"]}, {None: "all alike"})
+    rating.undo(db, LOCAL_USER, "u" * 36)
+    assert ratings.current_ratings(db, view.group.id, LOCAL_USER).says_nothing()
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"pair": ["a", "b"]}, "A pair is"),
+        ({"rank": "ab"}, "A ranking is"),
+        ({"rank": 3}, "A ranking is"),
+        ({"flags": ["broken"]}, "by image id"),
+    ],
+)
+def test_pairs_rankings_and_flags_of_another_form_are_refused(said: dict[str, object], sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        rating.read_answer("group", "k" * 36, None, {}, None, **said)

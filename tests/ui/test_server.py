@@ -30,6 +30,18 @@ PUBLIC = {
     "stop_run",
     "list_checkpoints",
     "compare",
+    "start_blind_test",
+    "next_pair",
+    "vote_pair",
+    "undo_pair",
+    "blind_results",
+    "request_calibration",
+    "request_agreement",
+    "request_leaderboard",
+    "get_job",
+    "list_fits",
+    "apply_fit",
+    "withdraw_fit",
 }
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "peft")
 

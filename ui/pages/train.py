@@ -10,7 +10,7 @@ import gradio as gr
 from flowgrpo.presets import STARTER_PRESETS
 from storage import ratings, runs
 from storage.errors import NotSavedError
-from ui import asking, tuning
+from ui import asking, tuning, weights
 from ui.agreement import LOOKED_BACK
 from ui.components import HIDDEN, agree, live, render, sentence, topbar
 from ui.defaults import starter_prompts
@@ -51,7 +51,7 @@ class _Form:
     )
 
     def __init__(self, services: Services) -> None:
-        choices, first = services.choices(), tuning.preset_form(FIRST_PRESET)
+        choices, first = services.choices(), tuning.preset_form(FIRST_PRESET, services.db)
         train, held_out = starter_prompts()
         self.checkpoint = gr.Dropdown(
             choices, value=_base(choices), label="Start from", elem_id="train-checkpoint", filterable=False
@@ -79,6 +79,7 @@ class _Form:
                 )
                 for name in tuning.REWARDS
             ]
+        self.weights_from = live("weights-from")
         self.agreement = live("agreement")
         self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
@@ -142,6 +143,7 @@ class _Page:
         """Connects the events; only the page's own clicks change which run is looked at."""
         form, drawn = self.form, self.drawn
         page.load(self.load, None, [form.checkpoint, *drawn], **HIDDEN)
+        page.load(self.fitted, None, [*form.weights, form.weights_from], **HIDDEN)
         page.load(self.check, form.inputs(), self.checks, **HIDDEN)
         changes = [widget.change for widget in form.inputs()]
         gr.on(changes, self.check, form.inputs(), self.checks, trigger_mode="always_last", **HIDDEN)
@@ -165,6 +167,13 @@ class _Page:
         """The preflight list of the form as it stands."""
         return checked(self.services, typed)
 
+    def fitted(self) -> list[Any]:
+        """The weights to begin with, and whose votes they follow, where some are in use."""
+        found = weights.fitted(self.services.db, tuning.REWARDS)
+        first = tuning.preset_form(FIRST_PRESET, self.services.db).weights
+        words = render("weights.html", words=found.words if found else "")
+        return [*(first.get(name, 0.0) for name in tuning.REWARDS), words]
+
     def agree(self, *weights: Any) -> str:
         """How often each reward, and all of them by these weights, agree with the people."""
         seen = ratings.rated_groups(self.services.db, LOOKED_BACK)
@@ -186,7 +195,7 @@ class _Page:
 
     def preset(self, name: Any) -> list[Any]:
         """The numbers of a preset."""
-        filled = tuning.preset_form(str(name))
+        filled = tuning.preset_form(str(name), self.services.db)
         numbers = [getattr(filled, field) for field in _Form.PRESET]
         return [*numbers, *(filled.weights.get(reward, 0.0) for reward in tuning.REWARDS)]
 
