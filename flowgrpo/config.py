@@ -210,6 +210,17 @@ class UpdateConfig(Config):
         return self
 
 
+class RatingsConfig(Config):
+    """A run that learns from groups which people have rated, and samples none of its own."""
+
+    snapshot: str = Field(min_length=1, max_length=36)
+    """Id of the frozen votes that it learns from."""
+
+
+OFF_POLICY = ("nft", "awm", "rwr", "dpo")
+"""Algorithms that are sound on images of whatever checkpoint."""
+
+
 class RunConfig(Config):
     """Everything that one FlowGRPO run does; stored with the run, word for word."""
 
@@ -230,6 +241,8 @@ class RunConfig(Config):
     """
     algorithm: Algorithm = FlowGRPO()
     """What is done with the rewarded images."""
+    ratings: RatingsConfig | None = None
+    """Votes to learn from instead of new images."""
     num_updates: int = Field(60, ge=1, le=100_000)
     """Optimiser updates of the run."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -249,7 +262,7 @@ class RunConfig(Config):
     @model_validator(mode="after")
     def _fits_the_algorithm(self) -> RunConfig:
         is_sft = self.algorithm.name == "sft"
-        if not is_sft and not any(self.reward_weights.values()):
+        if not is_sft and self.ratings is None and not any(self.reward_weights.values()):
             raise ValueError(
                 "all reward weights are zero, so there is nothing to learn: give at least one a weight"
             )
@@ -302,6 +315,20 @@ class RunConfig(Config):
                 raise ValueError(
                     f"advantages.caps names {name}, which has no positive weight: there is no gain to cap"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_ratings(self) -> RunConfig:
+        if self.ratings is not None and self.algorithm.name not in OFF_POLICY:
+            raise ValueError(
+                f"{self.algorithm.name} learns from images that it samples itself, and this run learns from "
+                f"rated ones: choose {', '.join(OFF_POLICY[:-1])} or {OFF_POLICY[-1]}"
+            )
+        if self.ratings is not None and any(self.reward_weights.values()):
+            raise ValueError(
+                "ratings are what this run learns from, so its rewards would not be asked: leave "
+                "reward_weights out, or leave ratings out"
+            )
         return self
 
     def learning_rate_at(self, update: int) -> float:

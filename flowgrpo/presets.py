@@ -21,6 +21,7 @@ from flowgrpo.config import (
     DEFAULT_WEIGHTS,
     AdvantageConfig,
     LoraConfig,
+    RatingsConfig,
     RolloutConfig,
     RunConfig,
     UpdateConfig,
@@ -90,6 +91,40 @@ def thorough(prompts: Prompts, num_updates: int = 40) -> RunConfig:
     rollout = short.rollout.model_copy(update={"group_size": 4, "groups_per_update": 16})
     update = short.update.model_copy(update={"reference_guidance": 2.5, "kl_steps": 3, "extrapolation": 0.2})
     return short.model_copy(update={"rollout": rollout, "update": update})
+
+
+def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
+    """A short run towards what people like, between two batches of ratings: the preference head leads, the
+    verifier holds the prompt; 2 minutes on two cores. Source: ours (docs/benchmarks.md, ratings to win).
+    """
+    base = fast_and_faithful(prompts, num_updates)
+    update = base.update.model_copy(update={"kl_weight": 0.01})
+    return base.model_copy(
+        update={
+            "reward_weights": {"human": 0.7, "verifier": 0.3},
+            "update": update,
+            "samples": 4,
+            "sample_every": num_updates,
+            "checkpoint_every": num_updates,
+        }
+    )
+
+
+def rated(prompts: Prompts, snapshot: str, num_updates: int = 60) -> RunConfig:
+    """From ratings alone, no new images: NFT on the rated groups, whatever made them; 3 minutes on two cores.
+    Source: ours.
+    """
+    return RunConfig(
+        prompts=prompts,
+        ratings=RatingsConfig(snapshot=snapshot),
+        algorithm=NFT(beta=1.0, levels=2),
+        num_updates=num_updates,
+        checkpoint_every=num_updates,
+        sample_every=num_updates,
+        samples=4,
+        rollout=RolloutConfig(window="none"),
+        update=UpdateConfig(learning_rate=3e-4, kl_weight=1e-3, decay="linear"),
+    )
 
 
 # Ours, on SSD-1B

@@ -42,6 +42,12 @@ def take_snapshot(db: Database, votes: Sequence[RatingEvent]) -> VoteSnapshot:
         return found
 
 
+def get_snapshot(db: Database, snapshot_id: str) -> VoteSnapshot:
+    """Raises LookupError when there is none with this id."""
+    with db.read() as session:
+        return required(session, VoteSnapshot, snapshot_id, "snapshot of votes")
+
+
 def votes_of(db: Database, snapshot_id: str) -> list[RatingEvent]:
     """The events of a snapshot, in order; undone ones are among them, since they were learned from."""
     with db.read() as session:

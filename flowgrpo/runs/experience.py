@@ -16,6 +16,7 @@ from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.position import Position
+from flowgrpo.runs.rated import RatedGroups
 from flowgrpo.runs.roles import gate_failed, kinds_of, needed, role_metrics, weighted
 from flowgrpo.runs.scoring import (
     DIVERSITY,
@@ -32,6 +33,8 @@ from flowgrpo.runs.watch import Watch
 
 CALIBRATION_GROUPS = 6
 """Groups of the base that fix each reward's usual spread within a group, before the first update."""
+Given = Pictures | RatedGroups
+"""Sources of images that are there already."""
 _SHARES = ("unscored_share/", "capped_share/")
 
 
@@ -61,7 +64,7 @@ class Gatherer:
     def __init__(
         self,
         config: RunConfig,
-        source: Groups | Pictures,
+        source: Groups | Given,
         position: Position,
         *,
         lead: Lead,
@@ -86,7 +89,7 @@ class Gatherer:
         Raises:
             EndedError: no reward could score a single group.
         """
-        if isinstance(self.source, Pictures):
+        if not isinstance(self.source, Groups):
             self.position.calibrated_stds = {}
             return {}
         self._ask_people()
@@ -105,16 +108,20 @@ class Gatherer:
 
     def gather(self, number: int) -> Experience:
         """The images of rollout `number` and what they are worth."""
-        if isinstance(self.source, Pictures):
+        if not isinstance(self.source, Groups):
             return self._given(self.source, number)
         return self._sampled(self.source, number)
 
-    def _given(self, source: Pictures, number: int) -> Experience:
+    def _given(self, source: Given, number: int) -> Experience:
         started = time.perf_counter()
         self.lead.sample(number, 1, self.micro_batch, on_base=False)
         with self.lead.together():
             rollouts = source.rollouts(number, 1, self.micro_batch, self._tick)
-        return Experience(rollouts, None, None, {"seconds/rollout": time.perf_counter() - started})
+        metrics = {"seconds/rollout": time.perf_counter() - started}
+        if isinstance(source, Pictures):
+            return Experience(rollouts, None, None, metrics)
+        advantages = source.advantages(number)
+        return Experience(rollouts, None, advantages, metrics | {"groups/rated": float(len(rollouts))})
 
     def _sampled(self, source: Groups, number: int) -> Experience:
         num_groups, said = self.config.rollout.groups_per_update, self._ask_people()

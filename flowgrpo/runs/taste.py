@@ -122,3 +122,11 @@ def follower_of(
     stack.rewards[name] = taste
     stack.unavailable.pop(name, None)
     return Follower(db, config, position, taste, name)
+
+
+def votes_behind(db: Database, config: RunConfig, people: Follower | None) -> dict[str, Any] | None:
+    """The votes that a run has learned from so far, as its checkpoints name them."""
+    if config.ratings is None:
+        return people.votes() if people else None
+    snapshot = snapshots.get_snapshot(db, config.ratings.snapshot)
+    return {"snapshot": snapshot.id, "hash": snapshot.hash, "votes": len(snapshot.events)}

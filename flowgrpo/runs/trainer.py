@@ -19,17 +19,19 @@ from flowgrpo.rollout import Progress
 from flowgrpo.runs import exits, layout, memory, roles, samples
 from flowgrpo.runs.beats import Beats, StopRequestedError
 from flowgrpo.runs.device import Turns
-from flowgrpo.runs.experience import Experience, Gatherer
+from flowgrpo.runs.experience import Experience, Gatherer, Given
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.position import Position
+from flowgrpo.runs.rated import RatedGroups, RatedPlan, rated_groups
 from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
 from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
-from flowgrpo.runs.taste import follower_of
+from flowgrpo.runs.sources import Groups
+from flowgrpo.runs.taste import follower_of, votes_behind
 from flowgrpo.runs.team import Lead, Setup, make_policy, make_source
 from flowgrpo.runs.watch import Watch
 from flowgrpo.update import UpdateMetrics, update
@@ -93,15 +95,23 @@ class Trainer:
         )
         self.watch = Watch(db, run, tuple(judges.rewards))
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
-        source = make_source(config, self.learner, self.stack)
+        source = self._source()
         self.gatherer = Gatherer(
             config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats, people=people
         )
-        self.saver = Saver(db, run, self.learner, votes=people.votes if people else lambda: None)
+        self.saver = Saver(db, run, self.learner, votes=lambda: votes_behind(db, config, people))
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
         self.lead.begin(Setup(config, base.source, base.options or {}, str(weights), names))
+
+    def _source(self) -> Groups | Given:
+        if self.config.ratings is None:
+            return make_source(self.config, self.learner, self.stack)
+        if not self.lead.is_alone:
+            raise ValueError("A run that learns from ratings has one process: launch it without several.")
+        groups = rated_groups(self.db, self.config.ratings.snapshot)
+        return RatedGroups(RatedPlan(self.config, groups), self.learner)
 
     def train(self) -> None:
         """Runs to the last update, or ends early.
