@@ -8,6 +8,7 @@ from itertools import islice
 
 from sqlalchemy import select
 
+from storage.assignments import RATEABLE
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
 from storage.models_judging import VoteSnapshot
@@ -79,6 +80,15 @@ def snapshot_hashes(db: Database, snapshot_ids: Collection[str]) -> dict[str, st
     with db.read() as session:
         rows = session.scalars(select(VoteSnapshot).where(VoteSnapshot.id.in_(snapshot_ids)))
         return {row.id: row.hash for row in rows}
+
+
+def unrated_groups(db: Database, limit: int) -> list[str]:
+    """Ids of the newest finished groups that could be rated and of which nobody has said anything."""
+    said = select(RatingEvent.group_id)
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(RATEABLE), ImageGroup.id.not_in(said)
+    with db.read() as session:
+        newest = select(ImageGroup.id).where(*wanted).order_by(ImageGroup.seq.desc()).limit(limit)
+        return list(session.scalars(newest))
 
 
 def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:

@@ -16,7 +16,7 @@ import gradio as gr
 from storage import checkpoints, ratings, runs
 from storage.groups import GroupView
 from storage.models import Run
-from ui import api_judging, comparing, rating, tuning
+from ui import api_judging, api_learning, comparing, rating, tuning
 from ui.asking import question_of
 from ui.components import strip
 from ui.forms import GroupForm, Refused, RunForm
@@ -41,6 +41,7 @@ def add(services: Services) -> None:
         _list_checkpoints(services),
         _compare(services),
         *api_judging.endpoints(services, _said),
+        *api_learning.endpoints(services, _said),
     ):
         gr.api(endpoint, api_name=endpoint.__name__, queue=False)
 

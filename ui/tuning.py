@@ -22,7 +22,7 @@ from ui.forms import Refused, RunForm
 from ui.preflight import Check, Facts, checks
 from ui.services import LOCAL_USER, Services, shown
 
-REWARDS = (*DEFAULT_WEIGHTS, "diversity")
+REWARDS = (*DEFAULT_WEIGHTS, "diversity", "human")
 """Rewards that the form offers, in its order."""
 MAX_NAME = 120
 LOG_LINES = 40
@@ -55,7 +55,7 @@ def preset_form(name: str, db: Database | None = None) -> RunForm:
     """
     config = forms.preset_of(name)(("portrait",))
     assert config.lora is not None
-    found = None if db is None else weights.fitted(db)
+    found = None if db is None or "human" in config.reward_weights else weights.fitted(db)
     return RunForm(
         preset=name,
         weights=config.reward_weights if found is None else found.weights,

@@ -16,13 +16,17 @@ import torch
 from jaxtyping import Float
 from numpy import ndarray
 
+from flowgrpo.preferences import active
 from flowgrpo.preferences import head as heads
 from flowgrpo.preferences.head import MIN_PAIRS, Head, trust
 from flowgrpo.preferences.votes import comparisons
 from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.encoders import clip_for
 from flowgrpo.rewards.eye import Eye
-from flowgrpo.rewards.human import save_head
+from flowgrpo.rewards.fetch import Options
+from flowgrpo.rewards.human import load_head, save_head
 from flowgrpo.runs import layout
+from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.pictures import read_png
 from flowgrpo.runs.votes import as_votes
 from storage import blobs, judged, scores, snapshots
@@ -141,3 +145,33 @@ def _looked_at(db: Database, eye: Eye, missing: Mapping[str, str]) -> dict[str, 
             rows = zip(part, seen.astype("<f4"), strict=True)
             found |= {sha256: row.tobytes() for (sha256, _), row in rows}
     return found
+
+
+def fit_head_job(bench: Bench) -> dict[str, Any]:
+    """Payload: {}. Fits a head, and says which open groups would teach it the most."""
+    bench.tick("reading the votes", 0, 3)
+    eye = Eye(clip_for("", Options(bench.weights, device=str(bench.device))), str(bench.device))
+    with bench.turn():
+        fit = fit_head(bench.db, eye)
+    bench.tick("looking at what is not rated yet", 1, 3)
+    with bench.turn():
+        num_open = rank_open_groups(bench.db, eye, fit)
+    bench.tick("done", 3, 3)
+    return {
+        "fit": fit.id, "num_pairs": fit.num_pairs, "accuracy": [fit.accuracy, fit.low, fit.high],
+        "loudness": loudness(fit), "words": in_words(fit), "num_open": num_open, **fit.detail,
+    }  # fmt: skip
+
+
+def rank_open_groups(db: Database, eye: Eye, fit: PreferenceFit, limit: int = 200) -> int:
+    """Gives the newest groups that nobody has rated their priority; returns how many there were."""
+    open_ids = judged.unrated_groups(db, limit)
+    ids, of_group, seen = embedded(db, eye, list(judged.judged_groups(db, open_ids).values()))
+    if not ids:
+        return 0
+    head, _ = load_head(path_of(db, fit))
+    shown, owner = head.basis(seen), np.array(of_group)
+    groups = {name: shown[owner == name] for name in dict.fromkeys(of_group)}
+    found = active.priorities(head.weights, head.covariance, groups)
+    judged.set_priorities(db, dict(found))
+    return len(found)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from flowgrpo.runs import judging
+from flowgrpo.runs import heads, judging
 from flowgrpo.runs.jobs import Work
 
 KINDS: Final[Mapping[str, Work]] = {
     "calibrate": judging.calibrate_job,
     "agreement": judging.agreement_job,
     "leaderboard": judging.leaderboard_job,
+    "fit_head": heads.fit_head_job,
 }
 """Kind, as its row names it, to what does it."""

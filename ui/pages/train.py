@@ -19,6 +19,8 @@ from ui.services import SHOWN_ERRORS, Services, shown
 
 PATH = "/train"
 _TICK_SECONDS = 1.5
+_LABELS = {"human": "Your ratings"}
+"""Of rewards whose name alone would not be understood."""
 
 
 class _Form:
@@ -75,7 +77,10 @@ class _Form:
         with gr.Row(elem_classes="trio"):
             self.weights = [
                 gr.Number(
-                    first.weights.get(name, 0.0), label=name.capitalize(), step=0.1, elem_id=f"weight-{name}"
+                    first.weights.get(name, 0.0),
+                    label=_LABELS.get(name, name.capitalize()),
+                    step=0.1,
+                    elem_id=f"weight-{name}",
                 )
                 for name in tuning.REWARDS
             ]

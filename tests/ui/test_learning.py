@@ -1,0 +1,66 @@
+"""A run from ratings freezes the votes of now, and is refused where there is nothing to learn."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowgrpo.config import RunConfig
+from storage import ratings, runs, snapshots
+from storage.engine import Database
+from storage.models import Checkpoint
+from storage.ratings import RatingInput
+from tests.ui.conftest import MakeGroup
+from ui import learning, tuning
+from ui.forms import Refused
+from ui.services import Services
+
+
+@pytest.fixture
+def rated(db: Database, make_group: MakeGroup) -> None:
+    for number in range(3):
+        view = make_group((0.1, 0.9), prompt=f"prompt {number}")
+        best = view.images[1].image.id
+        ratings.rate(db, RatingInput(f"vote-key-{number}", "local", view.group.id, "best", best))
+
+
+@pytest.mark.parametrize("algorithm", list(learning.ALGORITHMS))
+def test_a_run_from_ratings_names_the_votes_it_learns_from(
+    services: Services, base: Checkpoint, rated: None, algorithm: str
+) -> None:
+    run = learning.start(services, base.id, algorithm, 7, 3, "")
+    config = RunConfig.model_validate(run.config)
+    assert config.ratings is not None and config.reward_weights == {}
+    assert (config.algorithm.name, config.num_updates, config.seed) == (algorithm, 7, 3)
+    assert len(snapshots.votes_of(services.db, config.ratings.snapshot)) == 3
+    assert config.prompts == ("prompt 0", "prompt 1", "prompt 2")
+    assert run.name == "3 rated groups, 7 updates"
+
+
+def test_later_votes_do_not_change_what_it_learns_from(
+    services: Services, base: Checkpoint, rated: None, make_group: MakeGroup
+) -> None:
+    run = learning.start(services, base.id, "nft", 7, 0, "mine")
+    view = make_group((0.1, 0.9), prompt="another")
+    ratings.rate(
+        services.db, RatingInput("later-key", "local", view.group.id, "best", view.images[0].image.id)
+    )
+    again = learning.start(services, base.id, "nft", 7, 0, "mine")
+    frozen = [RunConfig.model_validate(one.config).ratings for one in (run, again)]
+    sizes = [len(snapshots.votes_of(services.db, one.snapshot)) for one in frozen if one]
+    assert sizes == [3, 4]
+
+
+def test_without_votes_and_with_an_algorithm_that_samples_it_is_refused(
+    services: Services, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    with pytest.raises(Refused, match="Nobody has rated anything yet"):
+        learning.start(services, base.id, "nft", 7, 0, "")
+    with pytest.raises(Refused, match="nft, awm, rwr, dpo"):
+        learning.start(services, base.id, "flow_grpo", 7, 0, "")
+    assert runs.list_runs(services.db) == []
+
+
+def test_your_taste_keeps_its_own_weights() -> None:
+    form = tuning.preset_form("your taste")
+    assert form.weights == {"human": 0.7, "verifier": 0.3}
+    assert "human" in tuning.REWARDS

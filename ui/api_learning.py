@@ -1,0 +1,67 @@
+"""The public API of learning from people: a head from their votes, a run from their rated groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from storage import jobs
+from ui import learning, tuning
+from ui.forms import whole
+from ui.services import LOCAL_USER, Services
+
+Endpoint = Callable[..., Any]
+Said = Callable[[Callable[[], Any]], Any]
+"""Turns what a page would show into an API error."""
+
+
+def endpoints(services: Services, said: Said) -> list[Endpoint]:
+    """Every endpoint of this file, by its public name."""
+    return [_request_head(services, said), _learn_from_ratings(services, said)]
+
+
+def _request_head(services: Services, said: Said) -> Endpoint:
+    def request_head() -> dict[str, Any]:
+        """Fits a preference head to all votes so far and puts it in use; returns the job, ask get_job for
+        its result: accuracy on choices that it has not seen, comparisons, loudness, the snapshot of votes. It
+        also says which groups would teach it the most, and those are offered first. Runs that weigh "human" fit
+        one by themselves."""
+
+        def work() -> dict[str, Any]:
+            job = jobs.request_job(services.db, "fit_head", {}, LOCAL_USER)
+            return {"id": job.id, "state": job.state}
+
+        return dict(said(work))
+
+    return request_head
+
+
+def _learn_from_ratings(services: Services, said: Said) -> Endpoint:
+    def learn_from_ratings(
+        checkpoint: str,
+        algorithm: str = "nft",
+        num_updates: int = 60,
+        seed: int = 0,
+        name: str = "",
+    ) -> dict[str, Any]:
+        """Queues a run that draws nothing and learns from all rated groups, whatever checkpoint made them.
+
+        Args:
+            checkpoint: id to start from.
+            algorithm: "nft", "awm", "rwr" or "dpo".
+            num_updates: optimiser updates, each on four rated groups.
+            seed: of its noise.
+            name: what the run is called.
+        """
+
+        def work() -> dict[str, Any]:
+            updates = whole(num_updates, "Updates", 1, 100_000)
+            run = learning.start(
+                services, checkpoint, algorithm, updates, whole(seed, "The seed", 0, 2**32 - 1), name
+            )
+            return {"id": run.id, "number": run.number, "name": run.name, "state": run.state,
+                    "snapshot": run.config["ratings"]["snapshot"]}  # fmt: skip
+
+        return dict(said(work))
+
+    return learn_from_ratings
