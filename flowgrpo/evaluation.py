@@ -1,8 +1,7 @@
 """Base against tuned on the same prompts and seeds: what changed, by how much, and how sure that is.
 
-Every difference is paired, and its interval is a percentile bootstrap over prompts (Efron & Tibshirani 1993):
-images of one prompt are not independent, so the prompt is what is drawn again. Nothing here has rewarded a
-run, except where a metric's name says so.
+Every difference is paired, with an interval over prompts (`flowgrpo/metrics/intervals.py`). Nothing here has
+rewarded a run, except where a metric's name says so. `flowgrpo/metrics/table.py` has more than two models.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int64, UInt8
-from numpy.typing import NDArray
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from flowgrpo.metrics.intervals import Column, Drawn, Figure, draws, mean_of
+from flowgrpo.metrics.kernels import SquaredMMD, cubic
+from flowgrpo.metrics.table import by_prompt
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.clip import ClipReward
 from flowgrpo.rewards.encoders import taps
@@ -28,20 +28,9 @@ from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.starter.features import FEATURES, statistics, taps_of
 from flowgrpo.starter.vocabulary import SLOTS, parse_prompt
 
-NUM_RESAMPLES: Final = 2_000
 KID: Final = f"kid@{FEATURES}"
 """Kernel inception distance (arXiv 1801.01401) on our features: comparable with itself alone. Lower is
 better."""
-Column = NDArray[np.float64]
-"""A metric by `(prompt,)`; NaN where it does not apply to a prompt."""
-
-
-class Figure(NamedTuple):
-    """A number with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -117,12 +106,13 @@ class Evaluator:
         groups = [group for group in range(num_prompts) for _ in range(num_seeds)]
         batch = ScoreBatch(images.flatten(0, 1), texts, groups)
         readings = {
-            **_shares_right(self.judge, batch),
+            **shares_right(self.judge, batch),
             "clip": self.clip.score(batch).values,
             "quality": self.quality.score(batch).values,
         }
-        columns = {name: _by_prompt(values, num_prompts) for name, values in readings.items()}
-        columns["diversity"] = _diversity(batch, num_prompts, self.device)
+        columns = {name: by_prompt(values.reshape(num_prompts, -1)) for name, values in readings.items()}
+        spread = distances_within(batch, num_seeds, self.device)
+        columns["diversity"] = by_prompt(spread.reshape(num_prompts, -1))
         features = statistics(taps(batch, smooth=True, device=self.device)).cpu()
         return Measurements(
             columns, features.unflatten(0, (num_prompts, num_seeds)), self._extractors(columns)
@@ -139,7 +129,7 @@ class Evaluator:
         return {name: known.get(name, judge) for name in (*columns, KID)}
 
 
-def _shares_right(judge: AttributeVerifier, batch: ScoreBatch) -> dict[str, Tensor]:
+def shares_right(judge: AttributeVerifier, batch: ScoreBatch) -> dict[str, Tensor]:
     """`judge`: share of the asked attributes that the judge reads as asked; and the same per slot."""
     asked = [parse_prompt(prompt) for prompt in batch.prompts]
     right = {}
@@ -150,18 +140,17 @@ def _shares_right(judge: AttributeVerifier, batch: ScoreBatch) -> dict[str, Tens
     return {"judge": torch.stack(list(right.values())).nanmean(dim=0), **right}
 
 
-def _by_prompt(values: Float[Tensor, " sample"], num_prompts: int) -> Column:
-    return values.double().reshape(num_prompts, -1).nanmean(dim=1).numpy()
+def distances_within(batch: ScoreBatch, num_seeds: int, device: str = "cpu") -> Float[Tensor, " sample"]:
+    """Each image's mean perceptual distance to the others of its prompt; NaN where it is the only one.
 
-
-def _diversity(batch: ScoreBatch, num_prompts: int, device: str) -> Column:
-    """Mean perceptual distance between the images of a prompt."""
+    Args:
+        batch: Prompt by prompt, each with `num_seeds` images.
+    """
     rows = embed(taps(batch, smooth=True, device=device))
-    size = len(batch) // num_prompts
-    if size < 2:
-        return np.full(num_prompts, np.nan)
-    groups = (pairwise([tap[start : start + size] for tap in rows]) for start in range(0, len(batch), size))
-    return np.array([group.sum().item() / (size * (size - 1)) for group in groups])
+    if num_seeds < 2:
+        return torch.full((len(batch),), float("nan"))
+    groups = (pairwise([tap[at : at + num_seeds] for tap in rows]) for at in range(0, len(batch), num_seeds))
+    return torch.cat([group.sum(dim=1) / (num_seeds - 1) for group in groups]).cpu()
 
 
 def compare(
@@ -183,80 +172,29 @@ def compare(
             f"{tuple(base.features.shape[:2])} and {tuple(tuned.features.shape[:2])} images"
         )
     num_prompts, num_seeds = base.features.shape[:2]
-    counts = resamples(num_prompts, seed)
-    pairs = {
-        name: (_means(base.columns[name], counts), _means(tuned.columns[name], counts))
-        for name in base.columns
-    }
-    pairs[KID] = (_kid(base.features, reference, counts), _kid(tuned.features, reference, counts))
+    counts = draws(num_prompts, seed)
+    found: dict[str, tuple[Drawn, Drawn, Drawn]] = {}
+    for name, one in base.columns.items():
+        other = tuned.columns[name]
+        found[name] = (mean_of(one, counts), mean_of(other, counts), mean_of(other - one, counts))
+    kid = SquaredMMD(reference, cubic)
+    first, second = (
+        Drawn(kid.distances(measured.features, counts), num_prompts, num_prompts)
+        for measured in (base, tuned)
+    )
+    found[KID] = (first, second, second.minus(first))
+    size = num_prompts * num_seeds
     return [
         Difference(
-            name, _figure(one), _figure(two), _figure(two - one), num_prompts, num_prompts * num_seeds,
-            base.extractors[name],
+            name, one.figure(), two.figure(), change.figure(), num_prompts, size, base.extractors[name]
         )
-        for name, (one, two) in pairs.items()
-    ]  # fmt: skip
-
-
-def resamples(num_prompts: int, seed: int) -> Int64[np.ndarray, "resample prompt"]:
-    """How often each prompt is drawn; the first row is the data as it is, then come 2,000 resamples."""
-    drawn = np.random.default_rng(seed).multinomial(
-        num_prompts, [1 / num_prompts] * num_prompts, NUM_RESAMPLES
-    )
-    return np.concatenate([np.ones((1, num_prompts), dtype=np.int64), drawn.astype(np.int64)])
-
-
-def _means(column: Column, counts: Int64[np.ndarray, "resample prompt"]) -> Float64[np.ndarray, " resample"]:
-    present = ~np.isnan(column)
-    weights = (counts @ present).astype(np.float64)
-    weights[weights == 0] = np.nan
-    means: Column = counts @ np.where(present, column, 0.0) / weights
-    return means
-
-
-def _figure(values: Float64[np.ndarray, " resample"]) -> Figure:
-    if np.isnan(values[0]):
-        return Figure(float("nan"), float("nan"), float("nan"))
-    low, high = np.nanquantile(values[1:], [0.025, 0.975])
-    return Figure(float(values[0]), float(low), float(high))
+        for name, (one, two, change) in found.items()
+    ]
 
 
 def kernel_distance(
     features: Float[Tensor, "sample feature"], reference: Float[Tensor, "other feature"], seed: int = 0
 ) -> Figure:
     """KID of images to a reference, with its 95% interval over the images. Lower is better; 0 is the same."""
-    return _figure(_kid(features[:, None], reference, resamples(len(features), seed)))
-
-
-def _kid(
-    features: Float[Tensor, "prompt seed feature"],
-    reference: Float[Tensor, "other feature"],
-    counts: Int64[np.ndarray, "resample prompt"],
-) -> Float64[np.ndarray, " resample"]:
-    """Unbiased squared MMD with the cubic kernel of KID, for every resample of the prompts.
-
-    Features are standardised by the reference, so that no tap drowns the others. Only pairs of different
-    prompts enter: images of one prompt are alike by design, and a prompt drawn twice would meet itself.
-    """
-    num_prompts, num_seeds = features.shape[:2]
-    mean, std = reference.double().mean(0), reference.double().std(0).clamp_min(1e-6)
-    ours, theirs = ((x.double() - mean) / std for x in (features.flatten(0, 1), reference))
-    within = _kernel(ours, ours).reshape(num_prompts, num_seeds, num_prompts, num_seeds).mean((1, 3)).numpy()
-    across = _kernel(ours, theirs).reshape(num_prompts, -1).mean(1).numpy()
-    rest = _kernel(theirs, theirs)
-    size = len(theirs)
-    fixed = (rest.sum() - rest.diagonal().sum()).item() / (size * (size - 1))
-    total, squares = counts.sum(1), (counts**2).sum(1)
-    off_diagonal = (
-        np.einsum("rp,pq,rq->r", counts, within, counts, optimize=True) - counts**2 @ within.diagonal()
-    )
-    pairs = (total**2 - squares).astype(np.float64)
-    pairs[pairs == 0] = np.nan  # a resample of one prompt alone has none
-    distances: Column = off_diagonal / pairs + fixed - 2 * (counts @ across) / total
-    return distances
-
-
-def _kernel(
-    first: Float64[Tensor, "sample feature"], second: Float64[Tensor, "other feature"]
-) -> Float64[Tensor, "sample other"]:
-    return (first @ second.T / first.shape[1] + 1) ** 3
+    distances = SquaredMMD(reference, cubic).distances(features[:, None], draws(len(features), seed))
+    return Drawn(distances, len(features), len(features)).figure()

@@ -82,7 +82,7 @@ def request_group(  # noqa: PLR0913  (keywords, one per column)
     """
     prompt = checked_prompt(prompt)
     group = ImageGroup(prompt=prompt, prompt_hash=prompt_hash(prompt), checkpoint_id=checkpoint_id, kind=kind)
-    group.config, group.seeds, group.created_by = config, _checked_seeds(seeds), created_by
+    group.config, group.seeds, group.created_by = config, checked_seeds(seeds), created_by
     group.run_id, group.update = run_id, update
     if worker_id is not None:
         _start(group, worker_id)
@@ -98,7 +98,8 @@ def request_group(  # noqa: PLR0913  (keywords, one per column)
     return group
 
 
-def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """The seeds; ValueError when there are none or one is no unsigned 32-bit number."""
     if not seeds:
         raise ValueError("the group has no seeds: give one per image")
     for seed in seeds:

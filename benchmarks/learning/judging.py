@@ -15,8 +15,9 @@ from torch import Tensor
 
 from benchmarks.learning.tasks import FAST, Sampler, Task
 from flowgrpo.config import DEFAULT_WEIGHTS
-from flowgrpo.evaluation import Column, Evaluator, Figure, Measurements, kernel_distance
+from flowgrpo.evaluation import Evaluator, Measurements, kernel_distance
 from flowgrpo.frechet import frechet_distance
+from flowgrpo.metrics.intervals import Column, Figure
 from flowgrpo.paired import paired
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.base import ScoreBatch

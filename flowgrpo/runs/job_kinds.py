@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from flowgrpo.runs import heads, judging
+from flowgrpo.runs.evaluating import evaluate
 from flowgrpo.runs.jobs import Work
+from storage.evaluations import KIND as EVALUATE
 
 KINDS: Final[Mapping[str, Work]] = {
     "calibrate": judging.calibrate_job,
@@ -14,4 +15,5 @@ KINDS: Final[Mapping[str, Work]] = {
     "leaderboard": judging.leaderboard_job,
     "fit_head": heads.fit_head_job,
 }
+KINDS: Final[Mapping[str, Work]] = {EVALUATE: evaluate}
 """Kind, as its row names it, to what does it."""

@@ -52,6 +52,11 @@ def _draw(job: tuple[v.Attributes, int]) -> np.ndarray:
     return render(*job)
 
 
+def seed_of(split: str, index: int) -> int:
+    """What chooses the free attributes of one portrait of a split."""
+    return int.from_bytes(split.encode()[:2]) * _SEED_STRIDE + index
+
+
 def plan(split: str, count: int) -> list[v.Attributes]:
     """The attributes of a split: `train` has no held-out combination, `held_out` nothing else."""
     rng = random.Random(f"starter/{split}")
@@ -72,8 +77,7 @@ def portraits(folder: Path, split: str, count: int) -> Portraits:
     path = folder / f"{split}-{count}.npy"
     attributes = plan(split, count)
     if not path.exists():
-        offset = int.from_bytes(split.encode()[:2]) * _SEED_STRIDE
-        jobs = [(a, offset + i) for i, a in enumerate(attributes)]
+        jobs = [(a, seed_of(split, i)) for i, a in enumerate(attributes)]
         with ProcessPoolExecutor() as pool:
             images = np.stack(list(pool.map(_draw, jobs, chunksize=64)))
         partial = path.with_suffix(".partial.npy")

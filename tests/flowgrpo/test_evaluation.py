@@ -11,15 +11,13 @@ from torch import Tensor
 
 from flowgrpo.evaluation import (
     KID,
-    NUM_RESAMPLES,
     Difference,
     Evaluator,
-    Figure,
     Measurements,
     compare,
     kernel_distance,
-    resamples,
 )
+from flowgrpo.metrics.intervals import Figure
 from flowgrpo.starter.damage import degrade
 from flowgrpo.starter.vocabulary import SLOTS
 from tests.untrained import portraits, untrained_rewards
@@ -91,14 +89,6 @@ def test_unequal_prompts_are_refused() -> None:
             measured(np.zeros(2), gaussian(2, 2, 4, seed=0)),
             gaussian(9, 4, seed=1),
         )
-
-
-def test_the_bootstrap_is_seeded_and_starts_with_the_data() -> None:
-    counts = resamples(7, seed=3)
-    assert counts.shape == (1 + NUM_RESAMPLES, 7)
-    assert (counts.sum(1) == 7).all()
-    assert (counts[0] == 1).all()
-    assert (counts == resamples(7, seed=3)).all()
 
 
 def test_kid_equals_its_definition() -> None:

@@ -1,0 +1,252 @@
+"""The job "evaluate": checkpoints x prompts x seeds, drawn once, measured once, told with intervals.
+
+What is asked stands in `Request`; the result is a table as JSON (`flowgrpo/runs/evaluation_result.py`), and
+files of it in the job's folder. What was drawn and measured before a cancel or a kill is found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from pydantic import Field, ValidationError
+
+from flowgrpo.config import Prompt, SamplingConfig
+from flowgrpo.metrics.distributions import NAMES, Reference
+from flowgrpo.metrics.table import Model, Table, tabulate
+from flowgrpo.rewards.base import Reward
+from flowgrpo.rewards.stack import RewardStack, load_stack
+from flowgrpo.rewards.verifier import AttributeVerifier
+from flowgrpo.runs import references
+from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures, pixel_hash
+from flowgrpo.runs.evaluation_report import write_files
+from flowgrpo.runs.evaluation_result import figures_of, result_of
+from flowgrpo.runs.jobs import Bench
+from flowgrpo.runs.measuring import Measuring
+from flowgrpo.runs.references import References
+from flowgrpo.runs.samples import STARTER
+from flowgrpo.starter.features import FEATURES
+from flowgrpo.starter.vocabulary import parse_prompt
+from flowgrpo.strict import Config
+from storage import checkpoints, prompts
+from storage.evaluations import record_figures
+
+REWARDS: Final = ("clip", "quality", "aesthetic")
+"""Shown in every evaluation, where they can be had; others are asked for by name."""
+PREFERENCE: Final = "preference"
+NO_HEAD: Final = "no preference head is applied"
+NO_REFERENCE: Final = "the base is not the starter, and no folder of references was named"
+HeadOf = Callable[[Bench], Reward | None]
+"""The preference head that is applied now, as a reward named `preference`; None where none is."""
+
+
+class Request(Config):
+    """What is asked; the payload of the job."""
+
+    checkpoints: tuple[str, ...] = Field(min_length=1, max_length=16)
+    """Ids; the others are held against the first."""
+    prompts: tuple[Prompt, ...] = ()
+    """Verbatim; none where a set is named."""
+    prompt_set: str | None = None
+    """Id of a prompt set, whose held-out prompts are taken."""
+    seeds: tuple[int, ...] = Field(min_length=1, max_length=64)
+    """The same for every prompt and checkpoint."""
+    config: SamplingConfig = SamplingConfig()
+    """How images are drawn."""
+    steps: tuple[int, ...] = ()
+    """A sweep: every checkpoint at each of these numbers of steps. What the others are held against is the
+    first checkpoint at the config's own number where it is among them, else at the highest."""
+    metrics: tuple[str, ...] | None = None
+    """Names to show; None shows the usual ones."""
+    allow_small_fid: bool = False
+    """Whether FID, precision and recall are shown for fewer images than they are honest for, with a label."""
+    references: str | None = None
+    """A folder of images that all should look like; for the starter its own held-out renders by default."""
+    num_references: int = Field(1024, ge=2, le=50_000)
+    """Renders of the starter to compare with."""
+
+
+def no_head(bench: Bench) -> Reward | None:
+    """Where nobody learns preferences."""
+    del bench
+    return None
+
+
+def evaluate(bench: Bench, head_of: HeadOf = no_head) -> dict[str, Any]:
+    """Does the job; returns its result.
+
+    Raises what `Bench.tick` raises, and ValueError or LookupError with a sentence for who asked.
+    """
+    return _Evaluation(bench, checked(bench.job.payload), head_of(bench)).run()
+
+
+def checked(payload: dict[str, Any]) -> Request:
+    """The payload as it is meant; ValueError with one sentence when it cannot be used."""
+    try:
+        request = Request.model_validate(payload)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the evaluation"
+        raise ValueError(f"{where} cannot be used: {first['msg']}, got {str(first['input'])[:80]}") from error
+    if bool(request.prompts) == bool(request.prompt_set):
+        raise ValueError("an evaluation needs prompts or a prompt set, one of them: name one")
+    return request
+
+
+@dataclass
+class _Drawn:
+    """Entries with their images; and those that could not be drawn, by name, with the reason."""
+
+    entries: list[Entry]
+    pictures: list[Pictures]
+    failed: dict[str, str]
+
+
+class _Evaluation:
+    """One job."""
+
+    def __init__(self, bench: Bench, request: Request, head: Reward | None) -> None:
+        self.bench, self.request, self.head = bench, request, head
+        self.rows = [checkpoints.get_checkpoint(bench.db, one) for one in request.checkpoints]
+        self.base = checkpoints.base_of(bench.db, self.rows[0])
+        self.prompts = _prompts_of(bench, request)
+        self.absent: dict[str, str] = {}
+
+    def run(self) -> dict[str, Any]:
+        drawn = self._draw()
+        table, measuring, refs = self._measure(drawn)
+        result = result_of(
+            (drawn.entries, drawn.pictures), table, self.prompts, self.request.seeds, base=self.base.name,
+            absent=self._reasons(table, measuring), failed=drawn.failed, references=refs.words,
+        )  # fmt: skip
+        record_figures(self.bench.db, figures_of(result), self.bench.job.id)
+        result["files"] = write_files(result, folder_of(self.bench.db.home, self.bench.job.id))
+        return result
+
+    def _draw(self) -> _Drawn:
+        entries = _entries(self.rows, self.request)
+        drawer = Drawer(self.bench, self.prompts, self.request.seeds, len(entries))
+        drawn = _Drawn([], [], {})
+        for entry in entries:
+            try:
+                drawn.pictures.append(drawer.pictures(entry))
+                drawn.entries.append(entry)
+            except (ValueError, LookupError) as error:
+                if not drawn.entries:
+                    raise  # there is nothing to hold the others against
+                drawn.failed[entry.name] = str(error)
+        return drawn
+
+    def _measure(self, drawn: _Drawn) -> tuple[Table, Measuring, References]:
+        measuring = self._instruments(sum(map(len, drawn.pictures)))
+        refs = self._references()
+        first = drawn.pictures[0]
+        models: list[Model] = [
+            measuring.model(one, None if one is first else first, refs.meant) for one in drawn.pictures
+        ]
+        measuring.done = measuring.total
+        reference = None
+        if refs.images is not None and any(model.features is not None for model in models):
+            features = measuring.features([pixel_hash(one) for one in refs.images], _rows_of(refs.images))
+            reference = Reference(features, FEATURES, self.request.allow_small_fid)
+        self.bench.tick("drawing the prompts again", measuring.total, measuring.total)
+        wanted = self.request.metrics
+        return tabulate(models, reference, wanted, without_reference=refs.reason), measuring, refs
+
+    def _references(self) -> References:
+        """The folder that was named; else the starter's renders; else none."""
+        config, tick = self.request.config, self.bench.tick
+        size = (config.width, config.height)
+        if self.request.references is not None:
+            return references.of_folder(Path(self.request.references), self.prompts, size, tick)
+        if self.base.name != STARTER:
+            return References(None, reason=NO_REFERENCE)
+        home = self.bench.db.home
+        return references.of_starter(home, self.prompts, size, self.request.num_references, tick)
+
+    def _instruments(self, num_images: int) -> Measuring:
+        rewards = self._rewards()
+        judge = None
+        wants = self.request.metrics is None or "judge" in self.request.metrics
+        if wants and self.base.name == STARTER and any(map(parse_prompt, self.prompts)):
+            try:
+                judge = AttributeVerifier(self.bench.weights / "judge", "judge", str(self.bench.device))
+            except LookupError as error:
+                self.absent["judge"] = str(error)
+        else:
+            self.absent["judge"] = "the judge knows prompts of the starter's words alone, drawn by its base"
+        return Measuring(
+            self.bench, self.prompts, len(self.request.seeds), RewardStack(rewards), judge,
+            wanted=self.request.metrics, total=num_images,
+        )  # fmt: skip
+
+    def _rewards(self) -> dict[str, Reward]:
+        """Those to show, from the worker's stack or loaded for this job; the rest goes into `absent`."""
+        own = {"judge", "diversity", "steps", PREFERENCE, *NAMES}
+        asked = REWARDS if self.request.metrics is None else self.request.metrics
+        names = [one for one in asked if one not in own and one.partition("/")[0] not in _PAIRED]
+        found: dict[str, Reward] = {}
+        for name in names:
+            stack = self._stack_with(name)
+            if name in stack.rewards:
+                found[name] = stack.rewards[name]
+            else:
+                self.absent[name] = stack.unavailable[name]
+        if self.head is None:
+            self.absent[PREFERENCE] = NO_HEAD
+        elif self.request.metrics is None or PREFERENCE in self.request.metrics:
+            found[PREFERENCE] = self.head
+        return found
+
+    def _stack_with(self, name: str) -> RewardStack:
+        stack = self.bench.painter.stack
+        if name in stack.rewards or name in stack.unavailable:
+            return stack
+        try:
+            return load_stack([name], self.bench.weights, str(self.bench.device))
+        except LookupError as error:
+            return RewardStack({}, {name: str(error)})
+
+    def _reasons(self, table: Table, measuring: Measuring) -> dict[str, str]:
+        """Why metrics are not in the table, or have gaps."""
+        absent = {**self.absent, **table.absent}
+        if measuring.lpips:
+            absent["lpips"] = measuring.lpips
+        if "diversity" in measuring.reasons:
+            absent["diversity"] = measuring.reasons["diversity"]
+        wanted = self.request.metrics
+        return {name: why for name, why in absent.items() if wanted is None or name in wanted}
+
+
+_PAIRED: Final = ("ssim", "psnr", "lpips", "perceptual")
+
+
+def _rows_of(images: torch.Tensor) -> Callable[[Sequence[int]], torch.Tensor]:
+    return lambda indices: images[list(indices)]
+
+
+def _entries(rows: Sequence[Any], request: Request) -> list[Entry]:
+    """Every checkpoint at each number of steps, what the others are held against first."""
+    own = request.config.num_steps
+    steps = sorted(set(request.steps)) or [own]
+    first = own if own in steps else steps[-1]
+    configs = [request.config.model_copy(update={"num_steps": one}) for one in steps]
+    entries = [Entry(row, config) for row in rows for config in configs]
+    return sorted(entries, key=lambda one: (one.checkpoint.id != rows[0].id, one.config.num_steps != first))
+
+
+def _prompts_of(bench: Bench, request: Request) -> list[str]:
+    if request.prompt_set is None:
+        return list(request.prompts)
+    found = [row.text for row in prompts.prompts_of(bench.db, request.prompt_set, "held_out")]
+    if not found:
+        raise ValueError("the prompt set has no held-out prompts: add some, or name prompts one by one")
+    return list(dict.fromkeys(found))
+
+
+def folder_of(home: Path, job_id: str) -> Path:
+    """Where the files of an evaluation's result stand."""
+    return home / "evaluations" / job_id
