@@ -44,13 +44,16 @@ METRICS: Final = {
 }
 """`base`: paired with the first model's image of the same prompt and seed. `ref`: paired with the image that
 was meant by the prompt. A caption leaves a picture many freedoms: both say how alike pictures are."""
-_REWARD: Final = "higher"
 
 
 def metric_of(name: str) -> Metric:
-    """Of any name: a reward is better when higher; a part (judge/mouth) is what its whole is."""
-    whole = METRICS.get(name.partition("/")[0])
-    return METRICS.get(name) or Metric(name.replace("_", " "), whole.better if whole else _REWARD)
+    """Of any name; a reward is better when it is higher, and so are the judge's parts."""
+    return METRICS.get(name) or Metric(name.replace("_", " "), "higher")
+
+
+def is_part(name: str) -> bool:
+    """Whether a metric is a part of another one: the judge's slots are."""
+    return name.startswith("judge/")
 
 
 def in_order(names: set[str]) -> list[str]:

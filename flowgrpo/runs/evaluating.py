@@ -15,15 +15,14 @@ import torch
 from pydantic import Field, ValidationError
 
 from flowgrpo.config import Prompt, SamplingConfig
-from flowgrpo.metrics.distributions import NAMES, Reference
+from flowgrpo.metrics.distributions import Reference
 from flowgrpo.metrics.table import Model, Table, tabulate
 from flowgrpo.rewards.base import Reward
-from flowgrpo.rewards.stack import RewardStack, load_stack
-from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.runs import references
 from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures, pixel_hash
 from flowgrpo.runs.evaluation_report import write_files
 from flowgrpo.runs.evaluation_result import figures_of, result_of
+from flowgrpo.runs.instruments import load_instruments, load_judge
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.measuring import Measuring
 from flowgrpo.runs.references import References
@@ -34,10 +33,6 @@ from flowgrpo.strict import Config
 from storage import checkpoints, prompts
 from storage.evaluations import record_figures
 
-REWARDS: Final = ("clip", "quality", "aesthetic")
-"""Shown in every evaluation, where they can be had; others are asked for by name."""
-PREFERENCE: Final = "preference"
-NO_HEAD: Final = "no preference head is applied"
 NO_REFERENCE: Final = "the base is not the starter, and no folder of references was named"
 HeadOf = Callable[[Bench], Reward | None]
 """The preference head that is applied now, as a reward named `preference`; None where none is."""
@@ -148,6 +143,9 @@ class _Evaluation:
             measuring.model(one, None if one is first else first, refs.meant) for one in drawn.pictures
         ]
         measuring.done = measuring.total
+        if not any(model.columns or model.features is not None for model in models):
+            why = "; ".join(f"{name}: {reason}" for name, reason in self.absent.items())
+            raise ValueError(f"none of the metrics can be had here ({why})")
         reference = None
         if refs.images is not None and any(model.features is not None for model in models):
             features = measuring.features([pixel_hash(one) for one in refs.images], _rows_of(refs.images))
@@ -168,60 +166,27 @@ class _Evaluation:
         return references.of_starter(home, self.prompts, size, self.request.num_references, tick)
 
     def _instruments(self, num_images: int) -> Measuring:
-        rewards = self._rewards()
+        wanted = self.request.metrics
+        loaded = load_instruments(self.bench, wanted, self.head)
+        self.absent |= loaded.absent
         judge = None
-        wants = self.request.metrics is None or "judge" in self.request.metrics
-        if wants and self.base.name == STARTER and any(map(parse_prompt, self.prompts)):
-            try:
-                judge = AttributeVerifier(self.bench.weights / "judge", "judge", str(self.bench.device))
-            except LookupError as error:
-                self.absent["judge"] = str(error)
-        else:
+        if self.base.name != STARTER or not any(map(parse_prompt, self.prompts)):
             self.absent["judge"] = "the judge knows prompts of the starter's words alone, drawn by its base"
+        elif wanted is None or "judge" in wanted:
+            judge = load_judge(self.bench, self.absent)
         return Measuring(
-            self.bench, self.prompts, len(self.request.seeds), RewardStack(rewards), judge,
-            wanted=self.request.metrics, total=num_images,
+            self.bench, self.prompts, len(self.request.seeds), loaded.stack, judge,
+            wanted=wanted, lpips=loaded.lpips, total=num_images,
         )  # fmt: skip
 
-    def _rewards(self) -> dict[str, Reward]:
-        """Those to show, from the worker's stack or loaded for this job; the rest goes into `absent`."""
-        own = {"judge", "diversity", "steps", PREFERENCE, *NAMES}
-        asked = REWARDS if self.request.metrics is None else self.request.metrics
-        names = [one for one in asked if one not in own and one.partition("/")[0] not in _PAIRED]
-        found: dict[str, Reward] = {}
-        for name in names:
-            stack = self._stack_with(name)
-            if name in stack.rewards:
-                found[name] = stack.rewards[name]
-            else:
-                self.absent[name] = stack.unavailable[name]
-        if self.head is None:
-            self.absent[PREFERENCE] = NO_HEAD
-        elif self.request.metrics is None or PREFERENCE in self.request.metrics:
-            found[PREFERENCE] = self.head
-        return found
-
-    def _stack_with(self, name: str) -> RewardStack:
-        stack = self.bench.painter.stack
-        if name in stack.rewards or name in stack.unavailable:
-            return stack
-        try:
-            return load_stack([name], self.bench.weights, str(self.bench.device))
-        except LookupError as error:
-            return RewardStack({}, {name: str(error)})
-
     def _reasons(self, table: Table, measuring: Measuring) -> dict[str, str]:
-        """Why metrics are not in the table, or have gaps."""
+        """Why metrics are not in the table, or have no number there."""
         absent = {**self.absent, **table.absent}
-        if measuring.lpips:
-            absent["lpips"] = measuring.lpips
-        if "diversity" in measuring.reasons:
-            absent["diversity"] = measuring.reasons["diversity"]
+        for name, why in measuring.reasons.items():
+            if not any(name in row and row[name].num_images for row in table.rows):
+                absent[name] = why
         wanted = self.request.metrics
         return {name: why for name, why in absent.items() if wanted is None or name in wanted}
-
-
-_PAIRED: Final = ("ssim", "psnr", "lpips", "perceptual")
 
 
 def _rows_of(images: torch.Tensor) -> Callable[[Sequence[int]], torch.Tensor]:

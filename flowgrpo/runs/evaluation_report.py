@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from flowgrpo.metrics.names import is_part
 from flowgrpo.runs.evaluation_plot import write_plot
 from flowgrpo.runs.evaluation_result import Result, shown
 
@@ -105,7 +106,7 @@ def notes(result: Result) -> list[str]:
     keys: dict[str, str] = {}
     for row in result["rows"]:
         for name, cell in row["figures"].items():
-            if "/" not in name or name.split("/")[1] in ("base", "ref"):
+            if not is_part(name):
                 keys.setdefault(cell["key"], cell.get("note", ""))
     lines = [f"Intervals: {result['interval']}."]
     if result["references"]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from flowgrpo.config import SamplingConfig
 from flowgrpo.metrics.intervals import NUM_RESAMPLES
-from flowgrpo.metrics.names import in_order, metric_of
+from flowgrpo.metrics.names import in_order, is_part, metric_of
 from flowgrpo.metrics.table import Cell, Table
 from flowgrpo.runs.evaluation_images import Entry, Pictures
 from storage.evaluations import NewFigure
@@ -98,8 +98,7 @@ def shown(result: Result) -> list[dict[str, Any]]:
     return [
         metric
         for metric in result["metrics"]
-        if ("/" not in metric["name"] or metric["name"].endswith(("/base", "/ref")))
-        and any(_has(row, metric["name"]) for row in result["rows"])
+        if not is_part(metric["name"]) and any(_has(row, metric["name"]) for row in result["rows"])
     ]
 
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from flowgrpo.evaluation import distances_within, shares_right
 from flowgrpo.metrics.distributions import NAMES
 from flowgrpo.metrics.table import Model
-from flowgrpo.paired import MAX_PSNR, lpips_distance, lpips_trunk, paired
+from flowgrpo.paired import MAX_PSNR, paired
 from flowgrpo.rewards import perceptual
-from flowgrpo.rewards.base import Abstained, ScoreBatch
+from flowgrpo.rewards.base import Abstained, Reward, ScoreBatch
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.runs.evaluation_images import Pictures, pixel_hash
@@ -52,7 +52,7 @@ class Measuring:
         stack: Rewards that are shown, the preference head among them where one is applied.
         judge: Where the base and the prompts are such that it knows them.
         wanted: Metrics that are shown; None stands for all.
-        lpips: Why LPIPS cannot be had, or nothing.
+        lpips: To a reference; None where its trunk is not here.
         reasons: Metric to the first reason for a missing number.
         done, total: Images measured, for the progress.
     """
@@ -63,17 +63,13 @@ class Measuring:
     stack: RewardStack
     judge: AttributeVerifier | None
     wanted: Collection[str] | None = None
-    lpips: str = ""
+    lpips: Reward | None = None
     total: int = 0
     done: int = 0
 
     def __post_init__(self) -> None:
         self.reasons: dict[str, str] = {}
         self.device = str(self.bench.device)
-        try:
-            lpips_trunk()
-        except LookupError as error:
-            self.lpips = str(error)
 
     def model(self, pictures: Pictures, base: Pictures | None, references: Mapping[int, Tensor]) -> Model:
         """Everything that can be said about the images of one entry.
@@ -106,11 +102,11 @@ class Measuring:
 
     def extractor(self, metric: str) -> str:
         """What measures a metric, as its key names it."""
+        if metric in self.stack.rewards:
+            return f"{metric}-{self.stack.rewards[metric].spec.version}"
         name = metric.partition("/")[0]
         if name == "judge" and self.judge is not None:
             return f"judge-{self.judge.spec.version}"
-        if name in self.stack.rewards:
-            return f"{name}-{self.stack.rewards[name].spec.version}"
         if name == "lpips":
             return "lpips0.1-alex"
         return "pixels" if name in ("ssim", "psnr") else perceptual.VERSION
@@ -177,8 +173,8 @@ class Measuring:
         """SSIM, PSNR, the perceptual distance and LPIPS to one other image each."""
         keys = [ScoreKey(*pair) for pair in zip(pictures.hashes, hashes, strict=True)]
         formulas = {"ssim": "1", "psnr": f"cap{MAX_PSNR:g}", "perceptual": perceptual.VERSION}
-        if not self.lpips:
-            formulas["lpips"] = "0.1-alex"
+        if self.lpips is not None:
+            formulas["lpips"] = self.lpips.spec.version
         versions = {f"{name}/{to}": version for name, version in formulas.items() if self._wants(name)}
         if not versions:
             return {}
@@ -188,8 +184,9 @@ class Measuring:
             found = paired(ours, theirs, self.device)
             values = {f"ssim/{to}": found["ssim"], f"psnr/{to}": found["psnr"].clamp(max=MAX_PSNR)}
             values[f"perceptual/{to}"] = found["distance"]
-            if f"lpips/{to}" in versions:
-                values[f"lpips/{to}"] = lpips_distance(ours, theirs, device=self.device)
+            if self.lpips is not None:
+                batch = ScoreBatch(ours, [""] * len(indices), list(range(len(indices))), theirs)
+                values[f"lpips/{to}"] = -self.lpips.score(batch).values
             return {name: (column, [None] * len(indices)) for name, column in values.items()}
 
         return self._known("comparing", versions, keys, compute)
