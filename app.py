@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 STARTER = Path(__file__).parent / "flowgrpo" / "starter" / "weights" / "pipeline"
 
-cli = typer.Typer(
-    add_completion=False, no_args_is_help=False, help="FlowGRPO Studio: tune text-to-image models to a taste."
-)
+cli = typer.Typer(add_completion=False, no_args_is_help=False, help="Tune text-to-image models to a taste.")
 Home = Annotated[Path, typer.Option(envvar="FLOWGRPO_HOME", help="The data folder.")]
 _HOME = Path("data")
 
@@ -80,9 +78,8 @@ def _register(db: Database, name: str, folder: Path) -> None:
 def front(context: typer.Context) -> None:
     """Serves the studio when no command is given."""
     if context.invoked_subcommand is None:
-        context.invoke(
-            serve, home=Path(os.environ.get("FLOWGRPO_HOME", str(_HOME))), host=None, port=None, base=None
-        )
+        home = Path(os.environ.get("FLOWGRPO_HOME", str(_HOME)))
+        context.invoke(serve, home=home, host=None, port=None, base=None)
 
 
 @cli.command()
@@ -136,9 +133,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and start nothing.")] = False,
     device: Annotated[str, typer.Option(help="Of the dry run: auto, cpu or cuda.")] = "auto",
     rate: Annotated[float, typer.Option(help="Of the dry run: money per hour.", min=0)] = 0,
-    teraflops: Annotated[
-        float, typer.Option(help="Of the dry run: what a GPU that is not here sustains.", min=0)
-    ] = 0,
+    teraflops: Annotated[float, typer.Option(help="Of the dry run: what an absent GPU sustains.", min=0)] = 0,
     probe: Annotated[bool, typer.Option(help="Of the dry run: measure one micro-batch.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The dry run for programs.")] = False,
 ) -> None:
@@ -166,9 +161,7 @@ def run(
 def base(
     source: Annotated[str, typer.Argument(help="A diffusers folder, a .safetensors file or owner/name@rev.")],
     name: Annotated[str | None, typer.Option(help="How lists call it.")] = None,
-    prediction: Annotated[
-        str | None, typer.Option(help="Of a file that does not say: epsilon or v_prediction.")
-    ] = None,
+    prediction: Annotated[str | None, typer.Option(help="Of a silent file: epsilon or v_prediction.")] = None,
     config: Annotated[str | None, typer.Option(help="Folder or hub id that has what a file lacks.")] = None,
     home: Home = _HOME,
 ) -> None:
@@ -203,6 +196,15 @@ def export(
     finally:
         db.close()
     typer.echo(str(written))
+
+
+@cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+def evaluate(words: list[str], home: Home = _HOME) -> None:
+    """Measures checkpoints on the same prompts and seeds, with intervals; --help has its options."""
+    from flowgrpo.runs.evaluate_command import main
+
+    _open(home).close()
+    raise typer.Exit(main(["--home", str(home.resolve()), *words], typer.echo))
 
 
 @cli.command()

@@ -1,5 +1,5 @@
-"""How often the 95% intervals of an evaluation hold the truth, by simulation: 64 prompts of 4 images, those of
-one prompt alike.
+"""How often the 95% intervals of an evaluation hold the truth, by simulation: 64 prompts of 4 images, which
+are alike where they are of one prompt.
 
     python -m benchmarks.coverage [--repeats 2000]
 
@@ -86,7 +86,7 @@ def covered_by_means(shape: Callable[[Rng], Truth], repeats: int, seed: int) -> 
 def covered_by_distance(repeats: int, seed: int, *, shift: float = 0.5) -> float:
     """The same of the squared MMD by the Gaussian kernel, against a reference that stays as it is.
 
-    The truth is the mean of many large samples: images of different prompts are independent draws of one Gaussian.
+    The truth is the mean of many large samples, of images that have a prompt each.
     """
     rng = np.random.default_rng(seed)
     reference = torch.from_numpy(rng.normal(size=(REFERENCES, FEATURES)))

@@ -24,7 +24,6 @@ from flowgrpo.learner import Learner
 from flowgrpo.policies import load_policy
 from flowgrpo.runs import layout
 from flowgrpo.runs.device import use_all_cores
-from flowgrpo.runs.evaluating import folder_of
 from flowgrpo.runs.process import boot_id, host_of
 from flowgrpo.runs.worker import WEIGHTS, Worker
 from flowgrpo.starter.dataset import plan
@@ -99,7 +98,7 @@ def measure(home: Path, num_prompts: int, num_seeds: int, config: SamplingConfig
     first, _ = done(worker, payload)
     second, job_id = done(worker, payload)
     worker.beacon.end()
-    print((folder_of(home, job_id) / "table.md").read_text())
+    print((layout.evaluation_folder(home, job_id) / "table.md").read_text())
     db.close()
     what = (
         f"{NUM_CHECKPOINTS} checkpoints x {num_prompts} prompts x {num_seeds} seeds, {config.num_steps} steps"

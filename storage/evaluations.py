@@ -84,7 +84,10 @@ def request_evaluation(db: Database, payload: Mapping[str, Any], created_by: str
     ids, prompts = list(payload["checkpoints"]), list(payload.get("prompts") or ())
     _check_count(len(ids), MAX_CHECKPOINTS, "checkpoints")
     _check_different(ids, "checkpoint")
-    if not payload.get("prompt_set"):
+    if payload.get("prompt_set"):
+        if prompts:
+            raise ValueError("there are prompts and a prompt set: name one of them")
+    else:
         _check_count(len(prompts), MAX_PROMPTS, "prompts")
         _check_different([checked_prompt(prompt) for prompt in prompts], "prompt")
     seeds = checked_seeds(payload["seeds"])

@@ -16,7 +16,7 @@ import gradio as gr
 from storage import checkpoints, ratings, runs
 from storage.groups import GroupView
 from storage.models import Run
-from ui import api_judging, api_learning, comparing, rating, tuning
+from ui import api_evaluation, api_judging, api_learning, comparing, rating, tuning
 from ui.asking import question_of
 from ui.components import strip
 from ui.forms import GroupForm, Refused, RunForm
@@ -44,6 +44,7 @@ def add(services: Services) -> None:
         *api_learning.endpoints(services, _said),
     ):
         gr.api(endpoint, api_name=endpoint.__name__, queue=False)
+    api_evaluation.add(services, _said)
 
 
 def _said(work: Callable[[], _Result]) -> _Result:

@@ -88,7 +88,7 @@ def _precision(features: Sequence[Features], reference: Reference, counts: Count
     for one in features:
         inside = manifold.precision(*_rows(one, reference))
         columns.append(inside.unflatten(0, one.shape[:2]).double().mean(1).numpy())
-    return _balls(columns, counts, reference, features[0], "")
+    return _balls(columns, counts, reference, _size(features[0], reference), "")
 
 
 def _recall(features: Sequence[Features], reference: Reference, counts: Counts) -> list[Found] | str:
@@ -97,7 +97,8 @@ def _recall(features: Sequence[Features], reference: Reference, counts: Counts) 
         return refused
     columns = [manifold.recall(*_rows(one, reference)).double().numpy() for one in features]
     note = "interval over the reference images"
-    return _balls(columns, draws(len(reference.features)), reference, features[0], note)
+    size = _size(features[0], reference)
+    return _balls(columns, draws(len(reference.features)), reference, size, note)
 
 
 def _rows(one: Features, reference: Reference) -> tuple[Tensor, Tensor]:
@@ -107,9 +108,8 @@ def _rows(one: Features, reference: Reference) -> tuple[Tensor, Tensor]:
 
 
 def _balls(
-    columns: Sequence[np.ndarray], counts: Counts, reference: Reference, first: Features, note: str
+    columns: Sequence[np.ndarray], counts: Counts, reference: Reference, size: int, note: str
 ) -> list[Found]:
-    size = min(first.shape[0] * first.shape[1], len(reference.features))
     if size < manifold.MIN_IMAGES:
         small = f"asked for below {manifold.MIN_IMAGES} images: it says more about the count than the model"
         note = "; ".join(part for part in (note, small) if part)
@@ -121,8 +121,13 @@ def _balls(
     ]
 
 
+def _size(one: Features, reference: Reference) -> int:
+    """Images on the side that has fewer."""
+    return min(one.shape[0] * one.shape[1], len(reference.features))
+
+
 def _too_few_for_balls(one: Features, reference: Reference) -> str:
-    size = min(one.shape[0] * one.shape[1], len(reference.features))
+    size = _size(one, reference)
     if size <= manifold.NEIGHBOUR:
         return f"{size} images have no {manifold.NEIGHBOUR} neighbours each"
     if size >= manifold.MIN_IMAGES or reference.allow_small:
@@ -135,8 +140,8 @@ def _too_few_for_balls(one: Features, reference: Reference) -> str:
 
 def _fid(features: Sequence[Features], reference: Reference, counts: Counts) -> list[Found] | str:
     del counts  # fewer draws: each takes the roots of a covariance
-    num_prompts, num_seeds, width = features[0].shape
-    size = min(num_prompts * num_seeds, len(reference.features))
+    num_prompts, _, width = features[0].shape
+    size = _size(features[0], reference)
     is_small = size < frechet.MIN_IMAGES or size <= width
     if is_small and not reference.allow_small:
         return (

@@ -18,7 +18,7 @@ from flowgrpo.config import Prompt, SamplingConfig
 from flowgrpo.metrics.distributions import Reference
 from flowgrpo.metrics.table import Model, Table, tabulate
 from flowgrpo.rewards.base import Reward
-from flowgrpo.runs import references
+from flowgrpo.runs import layout, references
 from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures, pixel_hash
 from flowgrpo.runs.evaluation_report import write_files
 from flowgrpo.runs.evaluation_result import figures_of, result_of
@@ -118,7 +118,7 @@ class _Evaluation:
             absent=self._reasons(table, measuring), failed=drawn.failed, references=refs.words,
         )  # fmt: skip
         record_figures(self.bench.db, figures_of(result), self.bench.job.id)
-        result["files"] = write_files(result, folder_of(self.bench.db.home, self.bench.job.id))
+        result["files"] = write_files(result, layout.evaluation_folder(self.bench.db.home, self.bench.job.id))
         return result
 
     def _draw(self) -> _Drawn:
@@ -210,8 +210,3 @@ def _prompts_of(bench: Bench, request: Request) -> list[str]:
     if not found:
         raise ValueError("the prompt set has no held-out prompts: add some, or name prompts one by one")
     return list(dict.fromkeys(found))
-
-
-def folder_of(home: Path, job_id: str) -> Path:
-    """Where the files of an evaluation's result stand."""
-    return home / "evaluations" / job_id

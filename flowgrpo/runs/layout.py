@@ -60,6 +60,11 @@ def engines_lock(home: Path) -> Path:
     return home / "locks" / "engines.lock"
 
 
+def evaluation_folder(home: Path, job_id: str) -> Path:
+    """Files of an evaluation's result: tables and a plot."""
+    return home / "evaluations" / job_id
+
+
 def log_tail(path: Path, lines: int = 40, max_bytes: int = 64 * 1024) -> list[str]:
     """The last lines of a log without control characters; empty when there is no file."""
     if not path.exists():

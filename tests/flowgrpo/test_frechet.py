@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from flowgrpo.frechet import frechet_distance
+from flowgrpo.frechet import Frechet, frechet_distance
 
 
 def test_a_set_has_no_distance_to_itself() -> None:
@@ -34,3 +35,25 @@ def test_units_of_a_feature_do_not_matter() -> None:
 def test_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two images"):
         frechet_distance(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
+def test_the_draws_of_prompts_are_those_of_their_images() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(6, 2, 3, generator=generator).double()
+    reference = torch.randn(50, 3, generator=generator).double()
+    counts = np.array([[2, 1, 1, 1, 1, 0]])
+    (found,) = Frechet(reference).distances(features, counts)
+    drawn = torch.cat([features[[0]], features[:-1]]).flatten(0, 1)
+    assert found == pytest.approx(frechet_distance(drawn, reference), rel=1e-9)
+
+
+def test_a_few_components_of_the_reference_keep_a_shift_along_them() -> None:
+    generator = torch.Generator().manual_seed(4)
+    shared = torch.randn(300, 1, generator=generator).double()
+    reference = shared + 0.05 * torch.randn(300, 8, generator=generator).double()
+    once = np.ones((1, 300), dtype=np.int64)
+    near, far = (
+        Frechet(reference, 1).distances((reference + shift)[:, None], once)[0] for shift in (0.0, 1.0)
+    )
+    assert near == pytest.approx(0, abs=1e-9)
+    assert far == pytest.approx(8 / float(reference.var(0).mean()), rel=0.05)
