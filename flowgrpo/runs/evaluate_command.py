@@ -37,16 +37,12 @@ FORMS = {
 Say = Callable[[str], object]
 
 
-def main(argv: Sequence[str] | None = None, say: Say = print, **options: Any) -> int:
-    """Entry point; returns the exit code.
-
-    Args:
-        options: of the dispatcher; tests give it another worker.
-    """
+def main(argv: Sequence[str] | None = None, say: Say = print) -> int:
+    """Entry point; returns the exit code."""
     given = _parser().parse_args(argv)
     db = open_database(given.home.resolve())
     try:
-        job = run_to_its_end(db, payload_of(db, given), say, **options)
+        job = run_to_its_end(db, payload_of(db, given), say)
         if job.state != "done":
             say(f"The evaluation was {job.state}: {job.reason or 'nobody said why'}")
             return 1
@@ -67,11 +63,13 @@ def payload_of(db: Database, given: argparse.Namespace) -> dict[str, Any]:
     """What is asked, as the job keeps it; ValueError or LookupError with a sentence."""
     if unknown := [path.name for path in given.out or [] if path.suffix not in FORMS]:
         raise ValueError(f"{unknown[0]} has an ending that no table has: name a file {', '.join(FORMS)}")
-    width, _, height = given.size.partition("x")
+    size = re.fullmatch(r"(\d{2,4})(?:x(\d{2,4}))?", given.size)
+    if not size:
+        raise ValueError(f'expected a size in pixels, as in "64" or "832x1216", got "{given.size}"')
     try:
         config = SamplingConfig(
             num_steps=given.steps, guidance_scale=given.guidance, negative_prompt=given.negative,
-            width=int(width), height=int(height or width),
+            width=int(size[1]), height=int(size[2] or size[1]),
         )  # fmt: skip
     except ValidationError as error:
         first = error.errors()[0]
@@ -88,10 +86,10 @@ def payload_of(db: Database, given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def run_to_its_end(db: Database, payload: dict[str, Any], say: Say, **options: Any) -> Job:
+def run_to_its_end(db: Database, payload: dict[str, Any], say: Say) -> Job:
     """Queues an evaluation and says each step of its progress; Ctrl+C cancels it and keeps what it has."""
     job = request_evaluation(db, payload)
-    with dispatching(db, **options):
+    with dispatching(db):
         try:
             return _followed(db, job.id, say)
         except KeyboardInterrupt:

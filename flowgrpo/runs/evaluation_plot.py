@@ -150,5 +150,6 @@ def _colour(number: int) -> str:
 
 def _short(name: str) -> str:
     """A name in at most two lines."""
-    lines = textwrap.wrap(name, _NAME) or [name]
+    plain = name.replace("$", "\\$")  # matplotlib takes a pair of dollars for mathematics
+    lines = textwrap.wrap(plain, _NAME) or [plain]
     return "\n".join(lines[:2]) if len(lines) <= 2 else f"{lines[0]}\n{lines[1][: _NAME - 1]}…"
