@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flowgrpo.choices import AWM, DDPO, NFT, Algorithm, FlowGRPO
+from flowgrpo.choices import AWM, DDPO, DPO, NFT, RWR, Algorithm, FlowGRPO
 from flowgrpo.config import (
     DEFAULT_WEIGHTS,
     AdvantageConfig,
@@ -110,14 +110,18 @@ def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
     )
 
 
-def rated(prompts: Prompts, snapshot: str, num_updates: int = 60) -> RunConfig:
-    """From ratings alone, no new images: NFT on the rated groups, whatever made them; 3 minutes on two cores.
-    Source: ours.
-    """
+RATED: dict[str, Algorithm] = {
+    "nft": NFT(beta=1.0, levels=2), "awm": AWM(levels=2), "rwr": RWR(levels=2), "dpo": DPO(levels=2),
+}  # fmt: skip
+"""What learns from ratings alone: losses that are sound on images of whatever checkpoint."""
+
+
+def rated(prompts: Prompts, snapshot: str, num_updates: int = 60, algorithm: str = "nft") -> RunConfig:
+    """From ratings alone, no new images: the rated groups, whatever made them. Source: ours."""
     return RunConfig(
         prompts=prompts,
         ratings=RatingsConfig(snapshot=snapshot),
-        algorithm=NFT(beta=1.0, levels=2),
+        algorithm=RATED[algorithm],
         num_updates=num_updates,
         checkpoint_every=num_updates,
         sample_every=num_updates,

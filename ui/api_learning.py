@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from flowgrpo.config import MAX_SEED
 from storage import jobs
-from ui import learning, tuning
+from ui import learning
 from ui.forms import whole
 from ui.services import LOCAL_USER, Services
 
@@ -24,8 +25,8 @@ def _request_head(services: Services, said: Said) -> Endpoint:
     def request_head() -> dict[str, Any]:
         """Fits a preference head to all votes so far and puts it in use; returns the job, ask get_job for
         its result: accuracy on choices that it has not seen, comparisons, loudness, the snapshot of votes. It
-        also says which groups would teach it the most, and those are offered first. Runs that weigh "human" fit
-        one by themselves."""
+        also says which groups would teach it the most, and those are offered first. Runs that weigh "human"
+        fit one by themselves."""
 
         def work() -> dict[str, Any]:
             job = jobs.request_job(services.db, "fit_head", {}, LOCAL_USER)
@@ -56,9 +57,8 @@ def _learn_from_ratings(services: Services, said: Said) -> Endpoint:
 
         def work() -> dict[str, Any]:
             updates = whole(num_updates, "Updates", 1, 100_000)
-            run = learning.start(
-                services, checkpoint, algorithm, updates, whole(seed, "The seed", 0, 2**32 - 1), name
-            )
+            start = whole(seed, "The seed", 0, MAX_SEED)
+            run = learning.start(services, checkpoint, algorithm, updates, start, name)
             return {"id": run.id, "number": run.number, "name": run.name, "state": run.state,
                     "snapshot": run.config["ratings"]["snapshot"]}  # fmt: skip
 

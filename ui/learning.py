@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from flowgrpo.choices import AWM, DPO, NFT, RWR
 from flowgrpo.config import RunConfig
-from flowgrpo.presets import rated
+from flowgrpo.presets import RATED, rated
 from storage import judged, runs, snapshots
 from storage.models import Run
 from ui.forms import Refused
 from ui.services import LOCAL_USER, Services
 
-ALGORITHMS = {"nft": NFT(levels=2), "awm": AWM(levels=2), "rwr": RWR(levels=2), "dpo": DPO(levels=2)}
-"""Those that are sound on images of whatever checkpoint."""
 MAX_PROMPTS = 16
 """Rated prompts that the run keeps, for its sample grids."""
 
@@ -27,8 +24,8 @@ def start(
         Refused: nobody has rated anything, or there is no such algorithm.
         LookupError: no such checkpoint.
     """
-    if algorithm not in ALGORITHMS:
-        raise Refused(f"A run from ratings takes {', '.join(ALGORITHMS)}; choose one of them.")
+    if algorithm not in RATED:
+        raise Refused(f"A run from ratings takes {', '.join(RATED)}; choose one of them.")
     checkpoint = services.checkpoint(checkpoint_id)
     votes = snapshots.standing_votes(services.db)
     if not votes:
@@ -50,9 +47,9 @@ def start(
 def _config(
     prompts: tuple[str, ...], snapshot: str, algorithm: str, num_updates: int, seed: int, size: int
 ) -> RunConfig:
-    preset = rated(prompts, snapshot, num_updates)
+    preset = rated(prompts, snapshot, num_updates, algorithm)
     rollout = preset.rollout.model_copy(update={"width": size, "height": size})
-    changes = {"algorithm": ALGORITHMS[algorithm], "rollout": rollout, "seed": seed}
+    changes = {"rollout": rollout, "seed": seed}
     try:
         return RunConfig.model_validate(preset.model_copy(update=changes).model_dump())
     except ValidationError as error:

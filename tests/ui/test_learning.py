@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flowgrpo.config import RunConfig
+from flowgrpo.presets import RATED
 from storage import ratings, runs, snapshots
 from storage.engine import Database
 from storage.models import Checkpoint
@@ -23,7 +24,7 @@ def rated(db: Database, make_group: MakeGroup) -> None:
         ratings.rate(db, RatingInput(f"vote-key-{number}", "local", view.group.id, "best", best))
 
 
-@pytest.mark.parametrize("algorithm", list(learning.ALGORITHMS))
+@pytest.mark.parametrize("algorithm", list(RATED))
 def test_a_run_from_ratings_names_the_votes_it_learns_from(
     services: Services, base: Checkpoint, rated: None, algorithm: str
 ) -> None:
