@@ -23,7 +23,6 @@ from tests.runs.test_trainer import brightness, said, trainer_of
 
 PLUGIN = FoundPlugin("misbehaving", "bad-manners 0.1", "tests.flowgrpo.rewards.misbehaving:plugin")
 CARD = RewardSpec("misbehaving", "does as told", "pointwise", 0.0, 1.0, "", "Apache-2.0")
-LIMITS = Limits(60.0, 1.0, 0.0, failures=100)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -32,17 +31,18 @@ def _one_thread() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deed", "reason"),
+    ("deed", "seconds", "reason"),
     [
-        ("hang", "the misbehaving reward did not answer within 1 s"),
-        ("crash", "the misbehaving reward crashed with SIGSEGV"),
+        ("hang", 1.0, "the misbehaving reward did not answer within 1 s"),
+        ("crash", 60.0, "the misbehaving reward crashed with SIGSEGV"),
     ],
 )
 def test_a_plug_in_that_hangs_or_crashes_pauses_the_run_and_not_more(
-    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, deed: str, reason: str
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, deed: str, seconds: float, reason: str
 ) -> None:
     """The plug-in does what the prompt says, in a process of its own, from the base on."""
-    entry = Entry(lambda *_: CARD, lambda *_: IsolatedReward(PLUGIN, limits=LIMITS))
+    limits = Limits(120.0, seconds, 0.0, failures=100)
+    entry = Entry(lambda *_: CARD, lambda *_: IsolatedReward(PLUGIN, limits=limits))
     monkeypatch.setitem(registry.REGISTRY, "misbehaving", entry)
     weights = {"diversity": 1.0, "misbehaving": 1.0}
     run = begin(db, new_run(db, tiny, prompts=[deed], reward_weights=weights, num_updates=2, samples=0))
