@@ -98,7 +98,7 @@ def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
     verifier holds the prompt; 2 minutes on two cores. Source: ours (docs/benchmarks.md, ratings to win).
     """
     base = fast_and_faithful(prompts, num_updates)
-    update = base.update.model_copy(update={"kl_weight": 0.006})
+    update = base.update.model_copy(update={"kl_weight": 0.003})
     return base.model_copy(
         update={
             "reward_weights": {"human": 0.7, "verifier": 0.3},

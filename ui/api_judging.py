@@ -74,34 +74,39 @@ def _start_blind_test(services: Services, said: Said) -> Endpoint:
             name: of the test; empty for its number.
         """
 
-        def work() -> dict[str, Any]:
-            if not checkpoint_ids or not prompts:
-                raise Refused("A blind test needs checkpoints and prompts: give at least two and one.")
-            form = GroupForm(
-                prompt=prompts[0],
-                negative=negative_prompt,
-                group_size=whole(images, "Images per prompt", 1, MAX_IMAGES),
-                seeds=seeds.strip() or "7",
-                num_steps=num_steps,
-                guidance_scale=guidance_scale,
-                width=width or None,
-                height=height or None,
-            )
-            request = services.check_group(checkpoint_ids[0], form)
-            made = blind.create_blind_test(
-                services.db,
-                checkpoint_ids=checkpoint_ids,
-                prompts=prompts,
-                seeds=request.seeds,
-                config=request.config.model_dump(),
-                name=name,
-                created_by=LOCAL_USER,
-            )
-            return blind_dict(services, made)
-
-        return cast(dict[str, Any], said(work))
+        form = GroupForm(
+            prompt=prompts[0] if prompts else "",
+            negative=negative_prompt,
+            group_size=images,
+            seeds=seeds.strip() or "7",
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            width=width or None,
+            height=height or None,
+        )
+        made = said(lambda: _made_test(services, checkpoint_ids, prompts, form, name))
+        return cast(dict[str, Any], made)
 
     return start_blind_test
+
+
+def _made_test(
+    services: Services, checkpoint_ids: list[str], prompts: list[str], form: GroupForm, name: str
+) -> dict[str, Any]:
+    if not checkpoint_ids or not prompts:
+        raise Refused("A blind test needs checkpoints and prompts: give at least two and one.")
+    whole(form.group_size, "Images per prompt", 1, MAX_IMAGES)
+    request = services.check_group(checkpoint_ids[0], form)
+    made = blind.create_blind_test(
+        services.db,
+        checkpoint_ids=checkpoint_ids,
+        prompts=prompts,
+        seeds=request.seeds,
+        config=request.config.model_dump(),
+        name=name,
+        created_by=LOCAL_USER,
+    )
+    return blind_dict(services, made)
 
 
 def _next_pair(services: Services, said: Said) -> Endpoint:

@@ -75,15 +75,7 @@ class _Form:
             js_on_load=None,
         )
         with gr.Row(elem_classes="trio"):
-            self.weights = [
-                gr.Number(
-                    first.weights.get(name, 0.0),
-                    label=_LABELS.get(name, name.capitalize()),
-                    step=0.1,
-                    elem_id=f"weight-{name}",
-                )
-                for name in tuning.REWARDS
-            ]
+            self.weights = [_weight(name, first) for name in tuning.REWARDS]
         self.weights_from = live("weights-from")
         self.agreement = live("agreement")
         self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
@@ -111,6 +103,12 @@ class _Form:
     def preset_widgets(self) -> list[Any]:
         """What a preset fills: the widgets of PRESET, then the weights."""
         return [*(getattr(self, name) for name in self.PRESET), *self.weights]
+
+
+def _weight(name: str, first: RunForm) -> Any:
+    """The field of a reward's weight."""
+    label = _LABELS.get(name, name.capitalize())
+    return gr.Number(first.weights.get(name, 0.0), label=label, step=0.1, elem_id=f"weight-{name}")
 
 
 def read(typed: tuple[Any, ...]) -> tuple[Any, RunForm]:
