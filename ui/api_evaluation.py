@@ -87,35 +87,36 @@ def _evaluate(services: Services, said: Said) -> Callable[..., dict[str, Any]]:
             prompt_set: id of a prompt set, whose held-out prompts are taken.
         """
 
-        def work() -> dict[str, Any]:
-            if not checkpoint_ids:
-                raise Refused("Choose 1 to 16 checkpoints, not 0.")
-            form = GroupForm(
-                prompt=str(prompts[0]) if prompts else "portrait",
-                negative=negative_prompt,
-                group_size=images,
-                seeds=seeds.strip() or "0",
-                num_steps=num_steps,
-                guidance_scale=guidance_scale,
-                width=width or None,
-                height=height or None,
-            )
-            request = services.check_group(checkpoint_ids[0], form)
-            payload = {
-                "checkpoints": [services.checkpoint(one).id for one in checkpoint_ids],
-                "prompts": [str(prompt) for prompt in prompts],
-                "prompt_set": prompt_set or None,
-                "seeds": list(request.seeds),
-                "config": request.config.model_dump(),
-                "steps": [forms.whole(one, "A number of steps", 1, _MAX_STEPS) for one in steps or []],
-                "metrics": metrics,
-                "allow_small_fid": bool(allow_small_fid),
-            }
-            return job_dict(services, evaluations.request_evaluation(services.db, payload, LOCAL_USER))
-
-        return said(work)
+        form = GroupForm(
+            prompt=str(prompts[0]) if prompts else "portrait",
+            negative=negative_prompt,
+            group_size=images,
+            seeds=seeds.strip() or "0",
+            num_steps=num_steps,
+            guidance_scale=guidance_scale,
+            width=width or None,
+            height=height or None,
+        )
+        asked = {"prompts": [str(prompt) for prompt in prompts], "prompt_set": prompt_set or None,
+                 "metrics": metrics, "allow_small_fid": bool(allow_small_fid)}  # fmt: skip
+        return said(lambda: _requested(services, checkpoint_ids, form, asked, steps or []))
 
     return evaluate
+
+
+def _requested(
+    services: Services, checkpoint_ids: list[str], form: GroupForm, asked: dict[str, Any], steps: list[int]
+) -> dict[str, Any]:
+    if not checkpoint_ids:
+        raise Refused("Choose 1 to 16 checkpoints, not 0.")
+    request = services.check_group(checkpoint_ids[0], form)
+    payload = asked | {
+        "checkpoints": [services.checkpoint(one).id for one in checkpoint_ids],
+        "seeds": list(request.seeds),
+        "config": request.config.model_dump(),
+        "steps": [forms.whole(one, "A number of steps", 1, _MAX_STEPS) for one in steps],
+    }
+    return job_dict(services, evaluations.request_evaluation(services.db, payload, LOCAL_USER))
 
 
 def _get_evaluation(services: Services, said: Said) -> Callable[..., dict[str, Any]]:
