@@ -217,6 +217,17 @@ class RatingsConfig(Config):
     """Id of the frozen votes that it learns from."""
 
 
+class PeopleConfig(Config):
+    """A run that has people rate its own groups before each update."""
+
+    weight: float = Field(1.0, gt=0, le=10)
+    """What is said of an image counts as a reward of this weight, beside the others."""
+    timeout_minutes: float = Field(60.0, gt=0, le=10_080)
+    """After which the rewards decide alone about the groups that nobody rated."""
+    min_groups: int | None = Field(None, ge=1)
+    """Groups of a rollout that must be rated before the run goes on; null for all of them."""
+
+
 OFF_POLICY = ("nft", "awm", "rwr", "dpo")
 """Algorithms that are sound on images of whatever checkpoint."""
 
@@ -243,6 +254,8 @@ class RunConfig(Config):
     """What is done with the rewarded images."""
     ratings: RatingsConfig | None = None
     """Votes to learn from instead of new images."""
+    people: PeopleConfig | None = None
+    """Whether people rate the run's own groups, between sampling and update."""
     num_updates: int = Field(60, ge=1, le=100_000)
     """Optimiser updates of the run."""
     seed: int = Field(0, ge=0, le=MAX_SEED)
@@ -323,6 +336,11 @@ class RunConfig(Config):
             raise ValueError(
                 f"{self.algorithm.name} learns from images that it samples itself, and this run learns from "
                 f"rated ones: choose {', '.join(OFF_POLICY[:-1])} or {OFF_POLICY[-1]}"
+            )
+        if self.people is not None and (self.ratings is not None or self.algorithm.name == "sft"):
+            raise ValueError(
+                "people rate what a run samples, and this one samples nothing: leave people out, or choose "
+                "another algorithm and leave ratings out"
             )
         if self.ratings is not None and any(self.reward_weights.values()):
             raise ValueError(

@@ -14,6 +14,7 @@ from flowgrpo.config import RunConfig
 from flowgrpo.rollout import Rollout
 from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits
+from flowgrpo.runs.audience import PEOPLE, USUAL_STD, Audience
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.rated import RatedGroups
@@ -71,9 +72,11 @@ class Gatherer:
         watch: Watch,
         beats: Beats,
         people: Follower | None = None,
+        audience: Audience | None = None,
     ) -> None:
         self.config, self.source, self.position = config, source, position
-        self.lead, self.watch, self.beats, self.people = lead, watch, beats, people
+        self.lead, self.watch, self.beats = lead, watch, beats
+        self.people, self.audience = people, audience
 
     @property
     def micro_batch(self) -> int:
@@ -128,11 +131,11 @@ class Gatherer:
         rollouts, columns, times = self._scored(source, number, num_groups, "sampling")
         self.watch.gaps(columns.reasons)
         self._calibrate_late(source, number, columns)
-        assert self.position.calibrated_stds is not None
+        rewards, weights, stds = self._with_people(number, rollouts, columns)
         advantages = combine(
-            measured(columns.rewards, self.position.calibrated_stds),
-            self.people.weights() if self.people else self.config.reward_weights,
-            self.position.calibrated_stds,
+            rewards,
+            weights,
+            stds,
             diversity=columns.rewards.get(DIVERSITY),
             clip=self.config.update.advantage_clip,
             gate_failed=gate_failed(self.config, source.stack, columns.rewards),
@@ -140,7 +143,28 @@ class Gatherer:
             running=self._running(source.prompts(number, num_groups)),
         )
         metrics = self._metrics(source, rollouts, columns, advantages) | times | said
+        if PEOPLE in rewards:
+            metrics["groups/rated"] = float(rewards[PEOPLE].isfinite().any(1).sum())
         return Experience(rollouts, columns, advantages, metrics)
+
+    def _with_people(
+        self, number: int, rollouts: Sequence[Rollout], columns: Columns
+    ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
+        """Rewards, weights and usual stds, with what people say of these very images where the run asks."""
+        stds = self.position.calibrated_stds
+        assert stds is not None
+        rewards = measured(columns.rewards, stds)
+        weights = self.people.weights() if self.people else dict(self.config.reward_weights)
+        if self.audience is None:
+            return rewards, weights, stds
+        said = self.audience.ask(number, rollouts)
+        if not said.isfinite().any():
+            return rewards, weights, stds
+        return (
+            rewards | {PEOPLE: said},
+            weights | {PEOPLE: self.audience.settings.weight},
+            stds | {PEOPLE: USUAL_STD},
+        )
 
     def _ask_people(self) -> dict[str, float]:
         """Takes in what people have said since, where the run learns from that."""

@@ -20,9 +20,12 @@ from flowgrpo.config import RunConfig
 from flowgrpo.given import given_rollout
 from flowgrpo.learner import Learner
 from flowgrpo.preferences.votes import group_scores
+from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.pictures import read_png
 from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.sources import Groups, Pictures
+from flowgrpo.runs.team import make_source
 from flowgrpo.runs.votes import as_votes
 from flowgrpo.seeds import group_seeds
 from storage import blobs, judged, snapshots
@@ -168,3 +171,17 @@ def _usual_spread(groups: Sequence[Rated]) -> float:
     """Root mean square of the groups' stds."""
     stds = [one.scores[one.scores.isfinite()].std().item() for one in groups]
     return math.sqrt(max(sum(std**2 for std in stds) / len(stds), 1e-12))
+
+
+def source_of(
+    db: Database, config: RunConfig, learner: Learner, stack: RewardStack
+) -> Groups | Pictures | RatedGroups:
+    """Where a run's images come from: the policy, a folder, or groups that people have rated.
+
+    Raises LookupError or ValueError where those cannot be learned from.
+    """
+    if config.ratings is None:
+        return make_source(config, learner, stack)
+    if learner.world.size > 1:
+        raise ValueError("A run that learns from ratings has one process: launch it without several.")
+    return RatedGroups(RatedPlan(config, rated_groups(db, config.ratings.snapshot)), learner)

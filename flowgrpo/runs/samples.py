@@ -190,6 +190,10 @@ def _error(now: Tensor, base: Tensor | None) -> float:
 
 def grid_of(db: Database, run_id: str, update: int) -> list[GroupView]:
     """The finished groups of an update's grid, one a prompt, in order; those of its last drawing."""
-    made = [view for view in groups.groups_of_run(db, run_id) if view.group.update == update]
+    made = [
+        view
+        for view in groups.groups_of_run(db, run_id)
+        if view.group.update == update and view.group.kind == "sample"
+    ]
     done = {view.group.prompt: view for view in made if view.group.state == "done"}
     return sorted(done.values(), key=lambda view: view.group.seq)

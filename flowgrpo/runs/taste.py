@@ -12,10 +12,11 @@ from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.human import NAME, Taste
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits, heads
+from flowgrpo.runs.audience import Audience
 from flowgrpo.runs.position import Position
 from storage import snapshots
 from storage.engine import Database
-from storage.models_judging import PreferenceFit
+from storage.models_judging import PreferenceFit, VoteSnapshot
 
 _SILENT: Final = (
     "The run learns from people alone, and their votes say nothing yet that holds for images it has not "
@@ -124,9 +125,18 @@ def follower_of(
     return Follower(db, config, position, taste, name)
 
 
-def votes_behind(db: Database, config: RunConfig, people: Follower | None) -> dict[str, Any] | None:
+def votes_behind(
+    db: Database, config: RunConfig, people: Follower | None, audience: Audience | None
+) -> dict[str, Any] | None:
     """The votes that a run has learned from so far, as its checkpoints name them."""
-    if config.ratings is None:
-        return people.votes() if people else None
-    snapshot = snapshots.get_snapshot(db, config.ratings.snapshot)
+    if config.ratings is not None:
+        return _named(snapshots.get_snapshot(db, config.ratings.snapshot))
+    said = people.votes() if people else None
+    asked = _named(audience.snapshot) if audience and audience.snapshot else None
+    if said and asked:
+        return said | {"in_the_loop": asked}
+    return said or asked
+
+
+def _named(snapshot: VoteSnapshot) -> dict[str, Any]:
     return {"snapshot": snapshot.id, "hash": snapshot.hash, "votes": len(snapshot.events)}

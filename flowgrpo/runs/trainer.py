@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,22 +18,22 @@ from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress
 from flowgrpo.runs import exits, layout, memory, roles, samples
+from flowgrpo.runs.audience import audience_of
 from flowgrpo.runs.beats import Beats, StopRequestedError
 from flowgrpo.runs.device import Turns
-from flowgrpo.runs.experience import Experience, Gatherer, Given
+from flowgrpo.runs.experience import Experience, Gatherer
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.position import Position
-from flowgrpo.runs.rated import RatedGroups, RatedPlan, rated_groups
+from flowgrpo.runs.rated import source_of
 from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
 from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
-from flowgrpo.runs.sources import Groups
 from flowgrpo.runs.taste import follower_of, votes_behind
-from flowgrpo.runs.team import Lead, Setup, make_policy, make_source
+from flowgrpo.runs.team import Lead, Setup, make_policy
 from flowgrpo.runs.watch import Watch
 from flowgrpo.update import UpdateMetrics, update
 from flowgrpo.world import World
@@ -83,10 +84,10 @@ class Trainer:
         names = roles.loaded(config)
         self.stack = load_stack(names, weights, str(device))
         people = follower_of(db, config, self.position, self.stack, weights, str(device))
-        if people and self.learner.world.size > 1:
+        if (people or config.people) and self.learner.world.size > 1:
             raise ValueError(
-                f"{people.name} learns between updates from votes that one process reads: launch the run in "
-                "one process, or take its weight away"
+                "This run learns between its updates from votes that one process reads: launch it in one "
+                "process, or take people and human away."
             )
         roles.check(config, self.stack)
         judges = samples.judges_of(base.name, config, weights, str(device))
@@ -95,23 +96,19 @@ class Trainer:
         )
         self.watch = Watch(db, run, tuple(judges.rewards))
         self.journal = Journal(db, run.id, run.attempt, layout.run_folder(db.home, run.id) / "metrics.jsonl")
-        source = self._source()
+        source = source_of(db, config, self.learner, self.stack)
         self.gatherer = Gatherer(
-            config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats, people=people
-        )
-        self.saver = Saver(db, run, self.learner, votes=lambda: votes_behind(db, config, people))
+            config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats, people=people,
+            audience=audience_of(db, run, config, self.parent.id, self.beats, self.watch),
+        )  # fmt: skip
+        self.saver = Saver(db, run, self.learner, votes=self._votes)
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
         self.lead.begin(Setup(config, base.source, base.options or {}, str(weights), names))
 
-    def _source(self) -> Groups | Given:
-        if self.config.ratings is None:
-            return make_source(self.config, self.learner, self.stack)
-        if not self.lead.is_alone:
-            raise ValueError("A run that learns from ratings has one process: launch it without several.")
-        groups = rated_groups(self.db, self.config.ratings.snapshot)
-        return RatedGroups(RatedPlan(self.config, groups), self.learner)
+    def _votes(self) -> dict[str, Any] | None:
+        return votes_behind(self.db, self.config, self.gatherer.people, self.gatherer.audience)
 
     def train(self) -> None:
         """Runs to the last update, or ends early.

@@ -1,0 +1,145 @@
+"""In the loop: people rate the very groups of a rollout before the update that learns from them.
+
+The groups become rows as soon as they are drawn, first in line on the Rate page, and the trainer waits with
+the rollout in memory, giving way on the device. What people say of a group is one more reward of it, so the
+update is on-policy. A run that is stopped or killed meanwhile draws the same rollout again, since its noise
+follows from counters, and finds the rows with what was said so far. When the time is up, the rewards decide
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from flowgrpo.config import PeopleConfig, RunConfig, SamplingConfig
+from flowgrpo.preferences.votes import group_scores
+from flowgrpo.rollout import Rollout
+from flowgrpo.runs.beats import Beats
+from flowgrpo.runs.generation import store_image
+from flowgrpo.runs.runner import painter_id
+from flowgrpo.runs.votes import votes_of
+from flowgrpo.runs.watch import Watch
+from storage import groups, snapshots
+from storage.engine import Database
+from storage.groups import GroupView
+from storage.models import RatingEvent, Run
+from storage.models_judging import VoteSnapshot
+from storage.types import utc_now
+
+PEOPLE: Final = "people"
+"""The column of what was said of a rollout's own images."""
+USUAL_STD: Final = 0.5
+"""Of that column within a group, in nats: about what one choice of the best of eight gives."""
+POLL_SECONDS = 1.0
+
+
+@dataclass
+class Audience:
+    """Asks people about the rollouts of one run.
+
+    Attributes:
+        parent: checkpoint that the rows name: the run's own are not committed yet.
+    """
+
+    db: Database
+    run: Run
+    config: RunConfig
+    settings: PeopleConfig
+    parent: str
+    beats: Beats
+    watch: Watch
+    snapshot: VoteSnapshot | None = field(default=None)
+    """The votes on this run's groups, as of the last rollout."""
+
+    def ask(self, number: int, rollouts: Sequence[Rollout]) -> Tensor:
+        """Shows the groups of rollout `number` and waits for people.
+
+        Returns:
+            (group, sample): how well people liked each image, in nats; NaN where nobody said anything.
+        """
+        shown = [self._shown(number, rollout) for rollout in rollouts]
+        asked = [view.group.id for view in shown if view is not None]
+        said = self._wait(number, asked, {view.group.id: view for view in shown if view is not None})
+        liked = group_scores(votes_of(self.db, said)) if said else {}
+        rows = [
+            self._row(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)
+        ]
+        self._freeze()
+        return torch.stack(rows)
+
+    def _shown(self, number: int, rollout: Rollout) -> GroupView | None:
+        """The group's rows, made now or by an earlier attempt; None for one with broken images."""
+        if not bool(rollout.is_finite.all()):
+            return None
+        prompt, seeds = rollout.prompts[0], list(rollout.seeds)
+        for view in groups.groups_of_run(self.db, self.run.id):
+            one = view.group
+            is_ours = (one.kind, one.update, one.prompt, one.seeds) == ("rollout", number, prompt, seeds)
+            if is_ours and one.state == "done":
+                return view
+        return self._store(number, rollout)
+
+    def _store(self, number: int, rollout: Rollout) -> GroupView:
+        settings = self.config.rollout
+        sampling = SamplingConfig(
+            num_steps=settings.num_steps, guidance_scale=settings.guidance_scale,
+            width=settings.width, height=settings.height,
+        )  # fmt: skip
+        group = groups.request_group(
+            self.db, prompt=rollout.prompts[0], checkpoint_id=self.parent, config=sampling.model_dump(),
+            seeds=list(rollout.seeds), kind="rollout", run_id=self.run.id, update=number,
+            worker_id=painter_id(self.run.id),
+        )  # fmt: skip
+        model = f"Run {self.run.number} · rollout {number}"
+        for index, image in enumerate(rollout.images_uint8.cpu()):
+            store_image(self.db, group, index, image, sampling, model)
+        groups.finish_group(self.db, group.id)
+        return groups.get_group(self.db, group.id)
+
+    def _wait(self, number: int, asked: Sequence[str], shown: Mapping[str, GroupView]) -> list[RatingEvent]:
+        """The votes on the groups, once enough have some or the time is up."""
+        starts = [view.group.finished_at for view in shown.values() if view.group.finished_at]
+        until = max(starts, default=utc_now()) + timedelta(minutes=self.settings.timeout_minutes)
+        wanted = min(len(asked), self.settings.min_groups or len(asked))
+        while True:
+            said = snapshots.standing_votes(self.db, asked)
+            judged = {vote.group_id for vote in said}
+            if len(judged) >= wanted:
+                return said
+            if utc_now() >= until:
+                self.watch.warn(
+                    f"Nobody rated {len(asked) - len(judged)} of {len(asked)} groups of rollout {number} "
+                    f"within {self.settings.timeout_minutes:g} minutes: there the rewards decided alone."
+                )
+                return said
+            self.beats.tick(f"waiting for ratings: {len(judged)} of {len(asked)} groups are rated")
+            self.beats.stop.wait(POLL_SECONDS)
+
+    def _row(self, view: GroupView | None, liked: Mapping[str, Mapping[str, float]], size: int) -> Tensor:
+        found = liked.get(view.group.id, {}) if view is not None else {}
+        if view is None or not any(found.values()):
+            return torch.full((size,), float("nan"))
+        return torch.tensor([found.get(one.image.id, float("nan")) for one in view.images])
+
+    def _freeze(self) -> None:
+        """The votes on all of the run's groups, so that its next checkpoint names them."""
+        ours = [
+            view.group.id
+            for view in groups.groups_of_run(self.db, self.run.id)
+            if view.group.kind == "rollout"
+        ]
+        said = snapshots.standing_votes(self.db, ours)
+        self.snapshot = snapshots.take_snapshot(self.db, said) if said else None
+
+
+def audience_of(
+    db: Database, run: Run, config: RunConfig, parent: str, beats: Beats, watch: Watch
+) -> Audience | None:
+    """Whom a run asks; None where it asks nobody."""
+    return Audience(db, run, config, config.people, parent, beats, watch) if config.people else None

@@ -1,0 +1,126 @@
+"""People rate a run's own groups before it learns from them; nothing is drawn twice, patience has an end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from flowgrpo.config import RunConfig
+from flowgrpo.runs import audience, exits
+from flowgrpo.runs.trainer import Trainer
+from storage import checkpoints, groups, ratings, runs, snapshots
+from storage.engine import Database
+from storage.groups import GroupView
+from storage.models import Checkpoint, Run
+from storage.ratings import RatingInput
+from tests.runs.helpers import adapter_hashes, begin, new_run, tiny_config
+from tests.runs.test_trainer import begin_again, said, trainer_of
+
+ASKS = {"people": {"weight": 1.0, "timeout_minutes": 60.0}, "num_updates": 1, "samples": 0}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.setattr(audience, "POLL_SECONDS", 0.02)
+
+
+def offered(db: Database, run: Run) -> list[GroupView]:
+    return [view for view in groups.groups_of_run(db, run.id) if view.group.kind == "rollout"]
+
+
+class Raters(threading.Thread):
+    """Take the first image of every group that is offered, until they are told to go."""
+
+    def __init__(self, db: Database, num: int) -> None:
+        super().__init__(daemon=True)
+        self.db, self.num, self.gone = db, num, threading.Event()
+
+    def run(self) -> None:
+        done = 0
+        while done < self.num and not self.gone.is_set():
+            view = ratings.next_task(self.db, "local")
+            if view is None:
+                time.sleep(0.02)
+                continue
+            best = RatingInput(f"rating-key-{done}", "local", view.group.id, "best", view.images[0].image.id)
+            ratings.submit(self.db, "local", view.group.id, [best])
+            done += 1
+
+
+def trained_before_raters(db: Database, run: Run, num: int) -> Trainer:
+    raters = Raters(db, num)
+    raters.start()
+    trainer = trainer_of(db, run)
+    try:
+        trainer.train()
+    finally:
+        raters.gone.set()
+        raters.join()
+    return trainer
+
+
+def test_a_run_waits_for_people_learns_what_they_said_and_names_their_votes(
+    db: Database, tiny: Checkpoint
+) -> None:
+    run = begin(db, new_run(db, tiny, **ASKS))
+    trained_before_raters(db, run, 2)
+    shown = offered(db, run)
+    assert [view.group.state for view in shown] == ["done", "done"]
+    assert all(len(view.images) == 3 for view in shown)
+    made = checkpoints.checkpoints_of_run(db, run.id)[-1]
+    assert made.votes is not None and made.votes["votes"] == 2
+    assert len(snapshots.votes_of(db, made.votes["snapshot"])) == 2
+    curves = {metric.name: metric.value for metric in runs.metrics_since(db, run.id, -1)}
+    assert curves["groups/rated"] == 2
+
+
+def test_what_people_say_changes_what_is_learned(db: Database, tiny: Checkpoint) -> None:
+    asked = begin(db, new_run(db, tiny, **ASKS))
+    trained_before_raters(db, asked, 2)
+    runs.move(db, asked.id, to="completed", from_states=("running",))
+    alone = begin(db, new_run(db, tiny, **{**ASKS, "people": None}))
+    trainer_of(db, alone).train()
+    assert adapter_hashes(db, asked, 1) != adapter_hashes(db, alone, 1)
+
+
+def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups(
+    db: Database, tiny: Checkpoint
+) -> None:
+    run = begin(db, new_run(db, tiny, **ASKS))
+    first = trainer_of(db, run)
+    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop), daemon=True).start()
+    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
+        first.train()
+    before = [view.group.id for view in offered(db, run)]
+    again = begin_again(db, run)
+    trained_before_raters(db, again, 2)
+    assert [view.group.id for view in offered(db, run)] == before
+
+
+def _stop_once_offered(db: Database, run: Run, stop: threading.Event) -> None:
+    while len(offered(db, run)) < 2:
+        time.sleep(0.02)
+    stop.set()
+
+
+def test_when_nobody_comes_the_rewards_decide_and_it_is_said(db: Database, tiny: Checkpoint) -> None:
+    hurried: dict[str, Any] = {**ASKS, "people": {"timeout_minutes": 0.001}}
+    run = begin(db, new_run(db, tiny, **hurried))
+    trainer_of(db, run).train()
+    assert any("the rewards decided alone" in sentence for sentence in said(db, run))
+    runs.move(db, run.id, to="completed", from_states=("running",))
+    alone = begin(db, new_run(db, tiny, **{**ASKS, "people": None}))
+    trainer_of(db, alone).train()
+    assert adapter_hashes(db, run, 1) == adapter_hashes(db, alone, 1)
+
+
+def test_a_run_that_samples_nothing_has_nothing_to_show() -> None:
+    given = {"reward_weights": {}, "algorithm": {"name": "nft"}, "ratings": {"snapshot": "s"}}
+    with pytest.raises(ValidationError, match="samples nothing"):
+        RunConfig.model_validate(tiny_config(**given, people={}))
