@@ -94,14 +94,15 @@ def thorough(prompts: Prompts, num_updates: int = 40) -> RunConfig:
 
 
 def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
-    """A short run towards what people like, between two batches of ratings: the preference head leads, the
-    verifier holds the prompt; 2 minutes on two cores. Source: ours (docs/benchmarks.md, ratings to win).
+    """A short run towards what people like, between two batches of ratings: the preference head leads, as
+    loud as it foresees (a half at first, hence its weight), and the verifier holds the prompt; 2 minutes on
+    two cores. Source: ours (docs/benchmarks.md, ratings to win).
     """
     base = fast_and_faithful(prompts, num_updates)
     update = base.update.model_copy(update={"kl_weight": 0.003})
     return base.model_copy(
         update={
-            "reward_weights": {"human": 0.7, "verifier": 0.3},
+            "reward_weights": {"human": 2.0, "verifier": 0.4},
             "update": update,
             "samples": 4,
             "sample_every": num_updates,
