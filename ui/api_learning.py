@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowgrpo.config import MAX_SEED
-from storage import jobs
+from storage import jobs, scores
 from ui import learning
 from ui.forms import whole
 from ui.services import LOCAL_USER, Services
@@ -18,7 +18,20 @@ Said = Callable[[Callable[[], Any]], Any]
 
 def endpoints(services: Services, said: Said) -> list[Endpoint]:
     """Every endpoint of this file, by its public name."""
-    return [_request_head(services, said), _learn_from_ratings(services, said)]
+    return [
+        _request_head(services, said),
+        _learn_from_ratings(services, said),
+        _list_rewards(services, said),
+    ]
+
+
+def _list_rewards(services: Services, said: Said) -> Endpoint:
+    def list_rewards() -> list[dict[str, Any]]:
+        """Returns the card of every reward that the engine knows on this machine: what it measures, its range
+        and licence, its size, and whether its weights are here; [] until an engine has started."""
+        return list(said(lambda: list(scores.reward_cards(services.db).values())))
+
+    return list_rewards
 
 
 def _request_head(services: Services, said: Said) -> Endpoint:

@@ -109,6 +109,13 @@ def path_of(db: Database, fit: PreferenceFit) -> Path:
     return layout.head_file(db.home, fit.version)
 
 
+def head_in_use(db: Database) -> Path | None:
+    """The file of the head that is in use; None where none is, or its file is gone."""
+    fit = snapshots.applied_fit(db, "head")
+    path = path_of(db, fit) if fit else None
+    return path if path and path.is_file() else None
+
+
 def embedded(
     db: Database, eye: Eye, groups: Sequence[JudgedGroup]
 ) -> tuple[list[str], list[str], Float[ndarray, "image feature"]]:

@@ -20,8 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, get_args
 
+from flowgrpo.rewards import registry
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import EMBEDDED, load_stack
-from flowgrpo.runs import layout
+from flowgrpo.runs import heads, layout
 from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
 from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
 from flowgrpo.runs.job_kinds import KINDS
@@ -31,7 +33,7 @@ from flowgrpo.runs.patience import attempt_write, insist
 from flowgrpo.runs.process import host_of
 from flowgrpo.runs.score_cache import StoredScores
 from flowgrpo.runs.shelf import PolicyShelf
-from storage import checkpoints, groups, jobs, runs, workers
+from storage import checkpoints, groups, jobs, runs, scores, workers
 from storage.engine import Database, open_database
 from storage.errors import UNAVAILABLE
 from storage.locks import FileLock, GaveUpError
@@ -121,7 +123,14 @@ class Worker:
             self.beacon.say("starting", f"loading {bases[-1].name}")
             with suppress(GaveUpError), self.turns.turn():
                 self.shelf.get(bases[-1])
+        self._publish_cards()
         self.beacon.say("idle", describe(self.device))
+
+    def _publish_cards(self) -> None:
+        """What is known of every reward on this machine, for pages that load no tensors."""
+        options = Options(self.weights, device=str(self.device), head=heads.head_in_use(self.db))
+        cards = {name: registry.card(name, options) for name in registry.names()}
+        attempt_write("reward cards", lambda: scores.publish_cards(self.db, cards))
 
     def loop(self) -> None:
         """Works until `ending` is set."""

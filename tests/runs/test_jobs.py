@@ -10,7 +10,7 @@ import pytest
 from flowgrpo.runs.jobs import Bench, Work
 from flowgrpo.runs.keeper import WorkerKeeper
 from flowgrpo.runs.worker import WEIGHTS, Worker
-from storage import groups, jobs
+from storage import groups, jobs, scores
 from storage.engine import Database
 from storage.models import Checkpoint
 from storage.models_judging import Job
@@ -74,6 +74,16 @@ def test_a_group_that_people_wait_for_is_drawn_in_the_midst_of_a_job(db: Databas
         return {"state": groups.get_group(db, asked.id).group.state}
 
     assert done(db, {"count": slow}).result == {"state": "done"}
+
+
+def test_a_worker_publishes_the_card_of_every_reward(db: Database) -> None:
+    worker = Worker(db, "cpu", WEIGHTS)
+    worker.warm_up()
+    worker.beacon.end()
+    cards = scores.reward_cards(db)
+    assert {"verifier", "clip", "aesthetic", "human", "safety"} <= set(cards)
+    assert cards["verifier"]["state"] == "here"
+    assert cards["human"]["state"] == "unavailable"
 
 
 def test_a_job_whose_worker_ends_is_queued_again_and_blamed_only_for_its_death(db: Database) -> None:
