@@ -230,6 +230,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
         weights: dict[str, Any] | None = None,
         num_updates: int = 0,
         name: str = "",
+        people_minutes: float = 0,
     ) -> dict[str, Any]:
         """Queues a FlowGRPO run and returns it at once; ask get_run how it goes.
 
@@ -237,10 +238,11 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             checkpoint: id to start from.
             prompts: training prompts.
             held_out: prompts that are never trained on.
-            preset: "smoke", "fast and faithful" or "thorough".
+            preset: "smoke", "fast and faithful", "thorough" or "your taste".
             weights: reward name to weight; when left out, those that apply_fit put to use, else the preset's.
             num_updates: optimiser updates; 0 for the preset's.
             name: what the run is called.
+            people_minutes: how long it waits for people to rate each of its rollouts; 0 asks nobody.
         """
 
         def work() -> dict[str, Any]:
@@ -248,6 +250,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
                 "name": name,
                 "prompts": _lines(prompts),
                 "held_out": _lines(held_out or []),
+                "people_minutes": people_minutes,
             }
             form |= ({"weights": weights} if weights is not None else {}) | (
                 {"num_updates": num_updates} if num_updates else {}

@@ -17,6 +17,7 @@ from flowgrpo.config import (
     MAX_PROMPT_LENGTH,
     MAX_SEED,
     LoraConfig,
+    PeopleConfig,
     RolloutConfig,
     RunConfig,
     SamplingConfig,
@@ -77,6 +78,8 @@ class RunForm:
     kl_weight: object = 1e-3
     rank: object = 16
     seed: object = 0
+    people_minutes: object = 0
+    """How long the run waits for people to rate each of its rollouts; 0 asks nobody."""
 
 
 def check_prompt(text: object, what: str = "The prompt") -> str:
@@ -257,6 +260,7 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
         "rollout": _rollout(form, preset.rollout, width, height),
         "update": _update(form, preset.update),
         "lora": _lora(whole(form.rank, "The LoRA rank", 1, 256)),
+        "people": _people(real(form.people_minutes, "The minutes to wait for people", 0, 10_080)),
     }
     return _build(RunConfig, fields)
 
@@ -297,6 +301,10 @@ def _update(form: RunForm, preset: UpdateConfig) -> UpdateConfig:
 
 def _lora(rank: int) -> LoraConfig:
     return _build(LoraConfig, {"rank": rank, "alpha": float(rank)})
+
+
+def _people(minutes: float) -> PeopleConfig | None:
+    return _build(PeopleConfig, {"timeout_minutes": minutes}) if minutes else None
 
 
 def check_weights(weights: Mapping[str, object]) -> dict[str, float]:

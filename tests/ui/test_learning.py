@@ -11,8 +11,8 @@ from storage.engine import Database
 from storage.models import Checkpoint
 from storage.ratings import RatingInput
 from tests.ui.conftest import MakeGroup
-from ui import learning, tuning
-from ui.forms import Refused
+from ui import forms, learning, tuning
+from ui.forms import Refused, RunForm
 from ui.services import Services
 
 
@@ -65,3 +65,13 @@ def test_your_taste_keeps_its_own_weights() -> None:
     form = tuning.preset_form("your taste")
     assert form.weights == {"human": 2.0, "verifier": 0.4}
     assert "human" in tuning.REWARDS
+
+
+def test_a_run_asks_people_only_when_it_is_told_for_how_long(services: Services, base: Checkpoint) -> None:
+    form = {**vars(tuning.preset_form("smoke")), "prompts": "red hair"}
+    alone = forms.check_run(RunForm(**form), width=64, height=64)
+    asking = forms.check_run(RunForm(**{**form, "people_minutes": 15}), width=64, height=64)
+    assert alone.people is None
+    assert asking.people is not None and asking.people.timeout_minutes == 15
+    with pytest.raises(Refused, match="minutes to wait for people"):
+        forms.check_run(RunForm(**{**form, "people_minutes": -1}), width=64, height=64)
