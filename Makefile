@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progre
 PACKAGES := $(wildcard flowgrpo storage ui app.py)
 SOURCES := $(PACKAGES) tests $(wildcard benchmarks)
 
-BENCHMARKS := $(filter-out common,$(basename $(notdir $(wildcard benchmarks/*.py))))
+BENCHMARKS := $(filter-out common hacking,$(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
 .PHONY: help run demo test check fix bench

@@ -2,8 +2,9 @@
 
 A grid is drawn at the same prompts and seeds each time, so that one grid differs from another by the policy
 alone. Its metrics are `held_out/<name>`: means over its images of the judges (scores that take no part in
-training), of the diversity and of the looks. `held_out_error/<judge>` is the standard error of a judge's
-difference to the base, paired by image; `look_std/<look>`, known of the base alone, the std over images.
+training), of the rewards, of the diversity and of the looks. `held_out_error/<name>` is the standard error of
+a judge's or a reward's difference to the base, paired by image; `look_std/<look>`, known of the base alone,
+the std over images.
 Pure functions of history, like `flowgrpo.guards`.
 """
 
@@ -21,9 +22,15 @@ EVALUATIONS = 3
 """Grids in a row at each of which the judge has fallen, while the reward has risen over them all."""
 ERRORS = 3.0
 """Standard errors by which the judge must have fallen in them."""
+CERTAIN = 5.0
+"""Standard errors, a weighted mean over the rewards, by which these may rise on the grid before the judge has
+to follow. What is cheap to exploit rises alike in every image, and so for certain, before the judge has lost
+anything.
+"""
 DIVERSITY_LOSS = 0.3
 LOOK_DRIFT = 4.0
 """Standard deviations of the base's images by which saturation, contrast or sharpness may move."""
+_ROUNDING = 1e-6
 LOOKS = ("saturation", "contrast", "sharpness")
 
 
@@ -36,18 +43,41 @@ class Grid:
     age: int
 
 
-def hacking(base: Mapping[str, float], history: History, judges: Sequence[str]) -> list[Alarm]:
+def hacking(
+    base: Mapping[str, float],
+    history: History,
+    judges: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+) -> list[Alarm]:
     """Every alarm that the newest grid gives rise to.
 
     Args:
         base: the metrics of the base's own samples.
         history: of the updates since; grids that the run went back from do not count.
         judges: the held-out scores that no reward contains.
+        weights: of the rewards; without them, how far these rose on the grids is not known.
     """
     grids = _grids(base, history)
     if len(grids) < 2:
         return []
-    return [*_exploited(grids, judges), *_alike(grids), *_drifted(grids)]
+    falling = list(_exploited(grids, judges))
+    known = {alarm.subject for alarm in falling}
+    outrun = _outrun(grids, [judge for judge in judges if judge not in known], weights or {})
+    return [*falling, *outrun, *_alike(grids), *_drifted(grids)]
+
+
+def certainty(base: Mapping[str, float], now: Mapping[str, float], weights: Mapping[str, float]) -> float:
+    """How far the rewards rose from the base's grid to this one, in standard errors, weighted; NaN where no
+    reward tells.
+    """
+    rises: list[float] = []
+    total = 0.0
+    for name, weight in weights.items():
+        metric, error = f"held_out/{name}", now.get(f"held_out_error/{name}", math.nan)
+        if weight and metric in base and metric in now and math.isfinite(error):
+            rises.append(weight * (now[metric] - base[metric]) / max(error, _ROUNDING))
+            total += abs(weight)
+    return sum(rises) / total if total else math.nan
 
 
 def _grids(base: Mapping[str, float], history: History) -> list[Grid]:
@@ -76,6 +106,24 @@ def _exploited(grids: Sequence[Grid], judges: Sequence[str]) -> Iterator[Alarm]:
                 "the reward is likely being exploited"
             )
             yield Alarm("hacking", "pause", sentence, judge, size=lost, age=last[0].age)
+
+
+def _outrun(grids: Sequence[Grid], judges: Sequence[str], weights: Mapping[str, float]) -> Iterator[Alarm]:
+    """The rewards rose far, at the same prompts and seeds, and a judge did not follow."""
+    base, now = grids[0].metrics, grids[-1].metrics
+    rise = certainty(base, now, weights)
+    if not rise > CERTAIN:
+        return
+    for judge in judges:
+        change = now.get(f"held_out/{judge}", math.nan) - base.get(f"held_out/{judge}", math.nan)
+        error = now.get(f"held_out_error/{judge}", math.inf)
+        start = f"the reward rose by {rise:.0f} standard errors and {_named(judge)}"
+        if -change > ERRORS * error:
+            sentence = f"{start} fell by {-change:.2g}: the reward is likely being exploited"
+            yield Alarm("hacking", "pause", sentence, judge, size=-change, age=grids[-2].age)
+        elif change <= 0:
+            sentence = f"{start} did not rise with it: look whether the samples became better"
+            yield Alarm("hacking", "warn", sentence, judge)
 
 
 def _alike(grids: Sequence[Grid]) -> Iterator[Alarm]:

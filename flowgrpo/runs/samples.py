@@ -7,7 +7,7 @@ base's grid at the same prompts and seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,6 +88,7 @@ class Grids:
     judges: RewardStack
     tick: Callable[[], None]
     _of_base: dict[str, Tensor] = field(default_factory=dict)
+    _rewards_of_base: dict[str, Tensor] = field(default_factory=dict)
 
     def draw(self, update: int, checkpoint_id: str, micro_batch: int) -> dict[str, float]:
         """Draws and stores the grid of an update with the weights that the policy has now.
@@ -96,7 +97,8 @@ class Grids:
             checkpoint_id: what the rows name as their checkpoint.
 
         Returns:
-            `held_out/<name>`: means of rewards, judges and looks over the grid, and the judges' errors.
+            `held_out/<name>`: means of rewards, judges and looks over the grid; `held_out_error/<name>`: how
+            sure the difference of a judge or a weighted reward to the base's grid is.
 
         Raises:
             BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
@@ -107,9 +109,31 @@ class Grids:
             pixels, scores = self._group(prompt, seeds, update, checkpoint_id, micro_batch)
             drawn.append((prompt, pixels))
             for name, values in scores.items():
-                columns.setdefault(name, []).extend(value for value in values if value is not None)
-        found = {f"held_out/{n}": sum(values) / len(values) for n, values in columns.items() if values}
-        return found | self._judged(drawn, update)
+                columns.setdefault(name, []).extend(math.nan if value is None else value for value in values)
+        means = {f"held_out/{n}": torch.tensor(values).nanmean().item() for n, values in columns.items()}
+        found = {name: mean for name, mean in means.items() if math.isfinite(mean)}
+        return found | self._rewarded(columns, update) | self._judged(drawn, update)
+
+    def _rewarded(self, columns: Mapping[str, list[float]], update: int) -> dict[str, float]:
+        """How sure the differences of the weighted rewards to the base's grid are."""
+        now = {n: torch.tensor(column) for n, column in columns.items() if self.config.reward_weights.get(n)}
+        if update == 0:
+            self._rewards_of_base = now
+            return {}
+        base = self._base_rewards(now)
+        errors = {name: _error(values, base.get(name)) for name, values in now.items()}
+        return {f"held_out_error/{name}": error for name, error in errors.items() if math.isfinite(error)}
+
+    def _base_rewards(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The rewards of the base's grid, from their rows where another attempt drew it."""
+        if not self._rewards_of_base:
+            shown = [image for view in grid_of(self.db, self.run.id, 0) for image in view.images]
+            for name in names:
+                scores = [image.scores.get(name) for image in shown]
+                values = [score.value if score else None for score in scores]
+                column = torch.tensor([math.nan if value is None else value for value in values])
+                self._rewards_of_base[name] = column
+        return self._rewards_of_base
 
     def _group(
         self, prompt: str, seeds: list[int], update: int, checkpoint_id: str, micro_batch: int

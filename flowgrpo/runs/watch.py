@@ -88,7 +88,8 @@ class Watch:
         base = self._updates.get(0, {})
         history = [metrics for update, metrics in self._updates.items() if update]
         found = [self._with_reason(alarm) for alarm in alarms(history, base)]
-        return [*found, *hacking(base, history, self.judges)]
+        weights = self.run.config.get("reward_weights", {})
+        return [*found, *hacking(base, history, self.judges, weights)]
 
     def _with_reason(self, alarm: Alarm) -> Alarm:
         """A reward that could not score, and what it said last."""

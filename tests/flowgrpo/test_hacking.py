@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
 from flowgrpo.guards import WENT_BACK, Alarm
-from flowgrpo.hacking import hacking
+from flowgrpo.hacking import certainty, hacking
 
 BASE = {
     "held_out/judge": 0.9,
@@ -105,3 +106,59 @@ def test_a_run_that_learns_from_a_noisy_judge_is_never_called_hacking(seed: int)
             metrics["held_out/diversity"] *= 1 + chance.gauss(0, 0.08)
             metrics["held_out/saturation"] += chance.gauss(0, 0.03)
     assert [a for n in range(1, len(history) + 1) for a in hacking(BASE, history[:n], JUDGES)] == []
+
+
+# Rewards that run ahead of the judge
+
+WEIGHTS = {"bright": 1.0}
+PLANTED = BASE | {"held_out/bright": 0.5}
+
+
+def one_grid(bright: float, judge: float) -> list[dict[str, float]]:
+    errors = {"held_out_error__judge": 0.015, "held_out_error__bright": 0.002}
+    return run_of([judge], [0.2], held_out__bright=bright, **errors)
+
+
+@pytest.mark.parametrize(
+    ("bright", "judge", "level"),
+    [
+        (0.52, 0.895, "warn"),
+        (0.52, 0.9, "warn"),
+        (0.52, 0.91, None),
+        (0.52, 0.84, "pause"),
+        (0.52, 0.93, None),
+        (0.508, 0.895, None),
+        (0.508, 0.84, None),
+        (0.48, 0.84, None),
+    ],
+)
+def test_a_reward_that_rises_in_every_image_needs_a_judge_that_follows_and_one_grid_is_enough(
+    bright: float, judge: float, level: str | None
+) -> None:
+    found = hacking(PLANTED, one_grid(bright, judge), JUDGES, WEIGHTS)
+    assert [(alarm.name, alarm.level) for alarm in found] == ([("hacking", level)] if level else [])
+    assert hacking(PLANTED, one_grid(bright, judge), JUDGES) == []
+
+
+def test_how_certain_a_rise_is_is_weighed_over_the_rewards_that_tell() -> None:
+    base = PLANTED | {"held_out/clip": 0.3, "held_out/new": 1.0}
+    now = {"held_out/bright": 0.52, "held_out/clip": 0.28, "held_out/new": 9.0}
+    now |= {"held_out_error/bright": 0.01, "held_out_error/clip": 0.02}
+    assert certainty(base, now, {"bright": 1.0}) == pytest.approx(2.0)
+    assert certainty(base, now, {"bright": 1.0, "clip": 3.0, "new": 5.0}) == pytest.approx(-0.25)
+    assert certainty(base, now, {"clip": -1.0}) == pytest.approx(1.0)
+    assert math.isnan(certainty(base, now, {"new": 1.0}))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_whose_judge_rises_half_as_surely_as_its_rewards_never_fires(seed: int) -> None:
+    """Grids of one run share prompts and seeds, and most of their noise: between two it is half an error."""
+    chance = random.Random(seed)
+    history = run_of([0.9] * 30, [0.2 + 0.01 * n for n in range(30)])
+    for n, metrics in enumerate(m for m in history if "held_out/judge" in m):
+        rise = 6.0 * (1 - 0.8**n)
+        metrics["held_out_error/judge"] = metrics["held_out_error/bright"] = 0.01
+        metrics["held_out/bright"] = 0.5 + 0.01 * (rise + chance.gauss(0, 0.5))
+        metrics["held_out/judge"] = 0.9 + 0.01 * (rise / 2 + chance.gauss(0, 0.5))
+    found = [a for n in range(1, len(history) + 1) for a in hacking(PLANTED, history[:n], JUDGES, WEIGHTS)]
+    assert found == []

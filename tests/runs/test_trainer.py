@@ -258,3 +258,34 @@ def test_a_reason_that_changes_each_time_is_told_a_few_times_only(db: Database, 
     for number in range(10):
         watch.gaps({"verifier": f"request {number} failed"})
     assert len(said(db, watch.run)) == 3
+
+
+def test_a_grid_says_how_sure_the_rise_of_a_reward_is_also_where_another_attempt_drew_the_bases(
+    db: Database, tiny: Checkpoint
+) -> None:
+    def numbers(run: Run, update: int) -> dict[str, float]:
+        return {m.name: m.value for m in runs.metrics_since(db, run.id, -1) if m.update == update}
+
+    settings: dict[str, Any] = {"num_updates": 2, "samples": 4, "sample_every": 1, "checkpoint_every": 1}
+    settings["reward_weights"] = {"diversity": 1.0}
+    whole = begin(db, new_run(db, tiny, **settings))
+    trainer_of(db, whole).train()
+    runs.move(db, whole.id, to="completed", from_states=("running",))
+    assert "held_out_error/diversity" not in numbers(whole, 0)
+    assert numbers(whole, 1)["held_out_error/diversity"] > 0
+
+    run = begin(db, new_run(db, tiny, **settings))
+    first = trainer_of(db, run)
+
+    def stopping(batch: ScoreBatch) -> ScoreResult:
+        if first.position.update == 1:
+            first.stop.set()
+        return first_answer(batch)
+
+    first_answer = first.stack.rewards["diversity"].score
+    first.stack.rewards["diversity"] = Given(stopping, "diversity")
+    with pytest.raises(exits.EndedError, match="Stopped at update 1"):
+        first.train()
+    trainer_of(db, begin_again(db, run)).train()
+    name = "held_out_error/diversity"
+    assert numbers(run, 2)[name] == pytest.approx(numbers(whole, 2)[name])
