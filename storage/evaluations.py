@@ -131,7 +131,7 @@ def found_images(
                 ImageGroup.prompt_hash.in_(hashes),
                 ImageGroup.kind.in_(_KINDS),
             )
-            for group, image in session.execute(rows.order_by(ImageGroup.seq)).tuples():
+            for group, image in session.execute(rows.order_by(ImageGroup.seq)):
                 if group.prompt in wanted and canonical_json(group.config) == same:
                     found[group.prompt, image.seed] = Found(image.sha256, _seconds(group))
     return found

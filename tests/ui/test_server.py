@@ -42,6 +42,11 @@ PUBLIC = {
     "list_fits",
     "apply_fit",
     "withdraw_fit",
+    "request_head",
+    "learn_from_ratings",
+    "list_rewards",
+    "evaluate",
+    "get_evaluation",
 }
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "peft")
 
