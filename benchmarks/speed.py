@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -24,6 +25,13 @@ from flowgrpo.advantages import calibrate, combine
 from flowgrpo.config import DEFAULT_WEIGHTS, LoraConfig, RolloutConfig, RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
+from flowgrpo.preferences.head import data_of, fit
+from flowgrpo.preferences.votes import Comparison
+from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.encoders import clip_in_folder
+from flowgrpo.rewards.eye import Eye
+from flowgrpo.rewards.human import NAME as HUMAN
+from flowgrpo.rewards.human import HumanReward
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout, rollout_settings, sample_group
 from flowgrpo.runs.scoring import DIVERSITY, score
@@ -85,9 +93,10 @@ def scorers(stack: RewardStack, device: str = "cpu") -> Iterator[nn.Module]:
     """The networks of a stack, the backbone that several rewards read among them."""
     yield load_backbone(device)
     for reward in stack.rewards.values():
-        for key in ("network", "model", "head"):
-            if isinstance(found := vars(reward).get(key), nn.Module):
-                yield found
+        for owner in (reward, getattr(reward, "encoder", None)):
+            for key in ("network", "model", "head"):
+                if isinstance(found := getattr(owner, key, None), nn.Module):
+                    yield found
 
 
 def measure_group(source: Path, prompt: str, repeats: int) -> list[Line]:
@@ -148,6 +157,44 @@ def measure_update(source: Path, stack: RewardStack, prompts: list[str], repeats
     ]
 
 
+WHOLE_STACK = (*DEFAULT_WEIGHTS, DIVERSITY, "pixel_stats")
+"""Every reward that comes with the studio and needs no reference; the preference head beside them."""
+
+
+def measure_scoring(source: Path, weights: Path, prompt: str, repeats: int) -> list[Line]:
+    """Scoring a group with all that is embedded, against generating it, in turns."""
+    policy = load_policy(source)
+    settings = {"num_steps": NUM_STEPS, "guidance_scale": GUIDANCE, "width": SIDE, "height": SIDE}
+    seeds = list(range(1, 1 + GROUP_SIZE))
+    images = sample_group(policy, prompt, seeds=seeds, **settings).images_uint8.cpu()  # type: ignore[arg-type]
+    stack = load_stack(WHOLE_STACK, weights)
+    batch = partial(ScoreBatch, images, [prompt] * GROUP_SIZE, [0] * GROUP_SIZE)
+    stack.rewards[HUMAN] = _head_of(batch(), weights)
+    generating, scoring = [], []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        sample_group(policy, prompt, seeds=seeds, **settings)  # type: ignore[arg-type]
+        drawn = time.perf_counter()
+        stack.score(batch())
+        generating.append(drawn - began)
+        scoring.append(time.perf_counter() - drawn)
+    ratios = [one / other for one, other in zip(scoring[1:], generating[1:], strict=True)]
+    return [
+        Line("scoring a group of 8 with the whole embedded stack", statistics.median(scoring[1:]), "s"),
+        Line("the same, share of generating it", statistics.median(ratios), "", 0.25),
+    ]
+
+
+def _head_of(batch: ScoreBatch, weights: Path) -> HumanReward:
+    """A head of somebody who likes the first image best."""
+    eye = Eye(clip_in_folder(weights / "clip"))
+    seen, widths = eye.see(batch)
+    ids = [str(row) for row in range(len(batch))]
+    liked = [Comparison("g", "p", "a", "0", other, 1.0) for other in ids[1:]]
+    data = data_of(liked, {name: row for row, name in enumerate(ids)}, ["g"] * len(ids))
+    return HumanReward(fit(seen, widths, data), eye)
+
+
 def _rollouts(policy: Policy, config: RunConfig, number: int) -> list[Rollout]:
     rollout, made = config.rollout, []
     for group in range(rollout.groups_per_update):
@@ -168,6 +215,7 @@ def main() -> None:
     stack = load_stack([*DEFAULT_WEIGHTS, DIVERSITY], given.weights)
     lines = measure_group(source, prompts[0], given.repeats)
     lines += measure_update(source, stack, prompts, max(2, given.repeats // 2))
+    lines += measure_scoring(source, given.weights, prompts[0], given.repeats)
     publish("speed", lines)
 
 
