@@ -18,11 +18,12 @@ from flowgrpo.config import Prompt, SamplingConfig
 from flowgrpo.metrics.distributions import Reference
 from flowgrpo.metrics.table import Model, Table, tabulate
 from flowgrpo.rewards.base import Reward
+from flowgrpo.rewards.cache import image_hash
 from flowgrpo.runs import layout, references
-from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures, pixel_hash
+from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures
 from flowgrpo.runs.evaluation_report import write_files
 from flowgrpo.runs.evaluation_result import figures_of, result_of
-from flowgrpo.runs.instruments import load_instruments, load_judge
+from flowgrpo.runs.instruments import applied_head, load_instruments, load_judge
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.measuring import Measuring
 from flowgrpo.runs.references import References
@@ -35,7 +36,7 @@ from storage.evaluations import record_figures
 
 NO_REFERENCE: Final = "the base is not the starter, and no folder of references was named"
 HeadOf = Callable[[Bench], Reward | None]
-"""The preference head that is applied now, as a reward named `preference`; None where none is."""
+"""The preference head that is in use now; None where none is."""
 
 
 class Request(Config):
@@ -64,18 +65,12 @@ class Request(Config):
     """Renders of the starter to compare with."""
 
 
-def no_head(bench: Bench) -> Reward | None:
-    """Where nobody learns preferences."""
-    del bench
-    return None
-
-
-def evaluate(bench: Bench, head_of: HeadOf = no_head) -> dict[str, Any]:
+def evaluate(bench: Bench, head_of: HeadOf = applied_head) -> dict[str, Any]:
     """Does the job; returns its result.
 
     Raises what `Bench.tick` raises, and ValueError or LookupError with a sentence for who asked.
     """
-    return _Evaluation(bench, checked(bench.job.payload), head_of(bench)).run()
+    return _Evaluation(bench, checked(bench.job.payload), head_of).run()
 
 
 def checked(payload: dict[str, Any]) -> Request:
@@ -103,8 +98,8 @@ class _Drawn:
 class _Evaluation:
     """One job."""
 
-    def __init__(self, bench: Bench, request: Request, head: Reward | None) -> None:
-        self.bench, self.request, self.head = bench, request, head
+    def __init__(self, bench: Bench, request: Request, head_of: HeadOf) -> None:
+        self.bench, self.request, self.head_of = bench, request, head_of
         self.rows = [checkpoints.get_checkpoint(bench.db, one) for one in request.checkpoints]
         self.base = checkpoints.base_of(bench.db, self.rows[0])
         self.prompts = _prompts_of(bench, request)
@@ -148,7 +143,7 @@ class _Evaluation:
             raise ValueError(f"none of the metrics can be had here ({why})")
         reference = None
         if refs.images is not None and any(model.features is not None for model in models):
-            features = measuring.features([pixel_hash(one) for one in refs.images], _rows_of(refs.images))
+            features = measuring.features([image_hash(one) for one in refs.images], _rows_of(refs.images))
             reference = Reference(features, FEATURES, self.request.allow_small_fid)
         self.bench.tick("drawing the prompts again", measuring.total, measuring.total)
         wanted = self.request.metrics
@@ -167,7 +162,7 @@ class _Evaluation:
 
     def _instruments(self, num_images: int) -> Measuring:
         wanted = self.request.metrics
-        loaded = load_instruments(self.bench, wanted, self.head)
+        loaded = load_instruments(self.bench, wanted, self.head_of)
         self.absent |= loaded.absent
         judge = None
         if self.base.name != STARTER or not any(map(parse_prompt, self.prompts)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +16,12 @@ from torch import Tensor
 
 from flowgrpo.config import SamplingConfig
 from flowgrpo.policies import Policy
+from flowgrpo.rewards.cache import image_hash
 from flowgrpo.rollout import Progress, Rollout, denoise
 from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import NO_MEMORY, InterruptedDrawingError, refuse_broken
 from flowgrpo.runs.jobs import Bench
-from flowgrpo.runs.pictures import Pixels, png_bytes, read_png
+from flowgrpo.runs.pictures import png_bytes, read_png
 from storage import blobs
 from storage.evaluations import DrawnGroup, Found, found_images, keep_drawn
 from storage.models import Checkpoint
@@ -65,19 +65,12 @@ class Pictures:
 
     @cached_property
     def hashes(self) -> list[str]:
-        """The pixel hash of each: files of one picture may differ in what they say of it."""
-        return [pixel_hash(read_png(path)) for path in self.paths]
+        """The hash of each one's pixels: files of one picture may differ in what they say of it."""
+        return [image_hash(read_png(path)) for path in self.paths]
 
     def stack(self, indices: Sequence[int]) -> UInt8[Tensor, "sample 3 height width"]:
         """Some of them."""
         return torch.stack([read_png(self.paths[index]) for index in indices])
-
-
-def pixel_hash(image: Pixels) -> str:
-    """The key of what is known about an image's pixels."""
-    digest = hashlib.sha256(repr(tuple(image.shape)).encode())
-    digest.update(image.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 class Drawer:

@@ -61,7 +61,7 @@ def _dots(result: Result) -> Figure:
             cell = row["figures"].get(metric["name"])
             if at == 0 and cell and cell["low"] is not None:
                 panel.axvspan(cell["low"], cell["high"], color=_BAND, alpha=0.1, linewidth=0)
-            _whisker(panel, cell, at, _colour(at), is_across=True)
+            _whisker(panel, cell, float(at), _colour(at), is_across=True)
         panel.set_yticks(range(len(rows)), [_short(row["name"]) for row in rows])
         panel.set_ylim(len(rows) - 0.45, -0.55)
         panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -108,7 +108,7 @@ def _curve(panel: Axes, rows: Sequence[Result], metric: str, way: Across, colour
         across, [row["figures"][metric]["value"] for row in known], color=colour, linewidth=1.4, zorder=2
     )
     for at, row in zip(across, known, strict=True):
-        _whisker(panel, row["figures"][metric], at, colour, is_across=False)
+        _whisker(panel, row["figures"][metric], float(at), colour, is_across=False)
 
 
 def _whisker(panel: Axes, cell: Result | None, at: float, colour: str, *, is_across: bool) -> None:

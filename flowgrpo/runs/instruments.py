@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
 from flowgrpo.metrics.distributions import NAMES
 from flowgrpo.rewards.base import Reward
+from flowgrpo.rewards.encoders import clip_for
+from flowgrpo.rewards.eye import Eye
 from flowgrpo.rewards.fetch import Options
+from flowgrpo.rewards.human import Taste
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rewards.verifier import AttributeVerifier
+from flowgrpo.runs.heads import path_of
 from flowgrpo.runs.jobs import Bench
+from storage import snapshots
 
 USUAL: Final = ("clip", "quality", "aesthetic")
 """Rewards of every evaluation, where they are here; others are asked for by name, and then fetched too."""
 PREFERENCE: Final = "preference"
-NO_HEAD: Final = "no preference head is applied"
+NO_HEAD: Final = "no preference head is in use: fit one to the votes"
 LPIPS: Final = "lpips_ref"
 """By alex, as reports have it; it needs another image, so it is no column of its own."""
 _PAIRED: Final = ("ssim", "psnr", "lpips", "perceptual")
@@ -39,13 +44,10 @@ class Instruments:
     absent: dict[str, str]
 
 
-def load_instruments(bench: Bench, wanted: Collection[str] | None, head: Reward | None) -> Instruments:
-    """Those for the metrics that are wanted.
-
-    Args:
-        wanted: None stands for the usual ones.
-        head: The preference head that is applied, as a reward.
-    """
+def load_instruments(
+    bench: Bench, wanted: Collection[str] | None, head_of: Callable[[Bench], Reward | None]
+) -> Instruments:
+    """Those for the metrics that are wanted; None stands for the usual ones."""
     found: dict[str, Reward] = {}
     absent: dict[str, str] = {}
     for name in USUAL if wanted is None else wanted:
@@ -56,11 +58,29 @@ def load_instruments(bench: Bench, wanted: Collection[str] | None, head: Reward 
         _add(lpips, absent, LPIPS, _stack_with(bench, LPIPS, fetches=wanted is not None))
     if LPIPS in absent:
         absent["lpips"] = f"{absent.pop(LPIPS)}; the embedded perceptual distance stands beside it"
-    if head is None:
-        absent[PREFERENCE] = NO_HEAD
-    elif wanted is None or PREFERENCE in wanted:
-        found[PREFERENCE] = head
+    if wanted is None or PREFERENCE in wanted:
+        try:
+            head = head_of(bench)
+        except (LookupError, ValueError) as error:
+            absent[PREFERENCE] = str(error)
+        else:
+            found |= {PREFERENCE: head} if head else {}
+            absent |= {} if head else {PREFERENCE: NO_HEAD}
     return Instruments(RewardStack(found), lpips.get(LPIPS), absent)
+
+
+def applied_head(bench: Bench) -> Reward | None:
+    """The preference head that is in use; None where none is.
+
+    Raises LookupError or ValueError where its file cannot be read, or it was fitted through another eye.
+    """
+    fit = snapshots.applied_fit(bench.db, "head")
+    if fit is None:
+        return None
+    device = str(bench.device)
+    taste = Taste(Eye(clip_for("", Options(bench.weights, device=device)), device))
+    taste.use(path_of(bench.db, fit))
+    return taste
 
 
 def load_judge(bench: Bench, absent: dict[str, str]) -> AttributeVerifier | None:

@@ -23,9 +23,10 @@ from flowgrpo.metrics.table import Model
 from flowgrpo.paired import MAX_PSNR, paired
 from flowgrpo.rewards import perceptual
 from flowgrpo.rewards.base import Abstained, Reward, ScoreBatch
+from flowgrpo.rewards.cache import image_hash
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rewards.verifier import AttributeVerifier
-from flowgrpo.runs.evaluation_images import Pictures, pixel_hash
+from flowgrpo.runs.evaluation_images import Pictures
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.starter.features import FEATURES, statistics, taps_of
 from flowgrpo.starter.vocabulary import SLOTS
@@ -103,7 +104,7 @@ class Measuring:
     def extractor(self, metric: str) -> str:
         """What measures a metric, as its key names it."""
         if metric in self.stack.rewards:
-            return f"{metric}-{self.stack.rewards[metric].spec.version}"
+            return f"{metric}-{self.stack.rewards[metric].spec.version}".replace(" ", "-")
         name = metric.partition("/")[0]
         if name == "judge" and self.judge is not None:
             return f"judge-{self.judge.spec.version}"
@@ -115,9 +116,11 @@ class Measuring:
         """The judge's shares and the rewards."""
         keys = [ScoreKey(image, _digest(text)) for image, text in zip(pictures.hashes, texts, strict=True)]
         versions = {name: reward.spec.version for name, reward in self.stack.rewards.items()}
-        found = self._known("scoring", versions, keys, partial(self._rewarded, pictures, texts))
+        compute = partial(self._rewarded, pictures, texts)
+        blind = {name for name, reward in self.stack.rewards.items() if "prompt" not in reward.spec.needs}
+        found = self._known("scoring", versions, keys, compute, blind)
         if self.judge is not None:
-            versions = dict.fromkeys(JUDGE, self.judge.spec.version)
+            versions = dict.fromkeys(JUDGE, f"{self.judge.spec.version} shares")
             found |= self._known("judging", versions, keys, partial(self._judged, pictures, texts))
         return found
 
@@ -160,7 +163,7 @@ class Measuring:
         def stack(indices: Sequence[int]) -> UInt8[Tensor, "sample 3 height width"]:
             return torch.stack([meant[i] for i in indices])
 
-        hashes = [pixel_hash(image) for image in meant]
+        hashes = [image_hash(image) for image in meant]
         columns = {}
         for name, values in self._paired(chosen, "ref", hashes, stack).items():
             columns[name] = torch.full((len(pictures),), float("nan"))
@@ -207,27 +210,37 @@ class Measuring:
         return torch.from_numpy(np.stack([np.frombuffer(known[image], "<f4") for image in hashes]).copy())
 
     def _known(
-        self, phase: str, versions: Mapping[str, str], keys: Sequence[ScoreKey], compute: Compute
+        self,
+        phase: str,
+        versions: Mapping[str, str],
+        shared: Sequence[ScoreKey],
+        compute: Compute,
+        blind: Collection[str] = (),
     ) -> dict[str, Tensor]:
-        """Metric to one value per key; what no job has measured yet is computed, and kept chunk by chunk."""
-        known = {
-            name: cached_scores(self.bench.db, name, version, keys) for name, version in versions.items()
-        }
-        missing = [i for i, key in enumerate(keys) if any(key not in found for found in known.values())]
+        """Metric to one value per image; what nobody has measured yet is computed, and kept chunk by chunk.
+
+        Args:
+            blind: Metrics that do not look at prompts, whose keys have none.
+        """
+        db = self.bench.db
+        without = [key._replace(prompt_hash="") for key in shared]
+        keys = {name: without if name in blind else shared for name in versions}
+        known = {name: cached_scores(db, name, version, keys[name]) for name, version in versions.items()}
+        missing = [i for i in range(len(shared)) if any(keys[name][i] not in known[name] for name in keys)]
         size = max(1, _CHUNK // self.num_seeds) * self.num_seeds
         for chunk in _chunks(missing, size):
             self._tick(phase)
             with self.bench.turn():
                 numbers = compute(chunk)
             for name, version in versions.items():
-                new = {keys[i]: one for i, one in zip(chunk, _rows(*numbers[name]), strict=True)}
+                new = {keys[name][i]: one for i, one in zip(chunk, _rows(*numbers[name]), strict=True)}
                 # A failure may be gone the next time; that a prompt asks for nothing stays true.
                 kept = {key: row for key, row in new.items() if not row[1] or isinstance(row[1], Abstained)}
-                cache_scores(self.bench.db, name, version, kept)
+                cache_scores(db, name, version, kept)
                 known[name] |= new
         columns = {}
         for name, found in known.items():
-            rows = [found[key] for key in keys]
+            rows = [found[key] for key in keys[name]]
             columns[name] = torch.tensor([float("nan") if value is None else value for value, _ in rows])
             reason = next((why for value, why in rows if value is None and why), None)
             if reason is not None:

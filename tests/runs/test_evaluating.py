@@ -217,7 +217,7 @@ def test_a_base_that_is_no_starter_has_no_judge_and_no_reference_and_says_so(
 
 def test_a_preference_head_is_a_column(bench: Make, tiny: Checkpoint) -> None:
     class Head:
-        spec = RewardSpec("preference", "preference head", "pointwise", 0, 1, "7", "own")
+        spec = RewardSpec("preference", "preference head", "pointwise", 0.0, 1.0, "7", "own")
 
         def score(self, batch: ScoreBatch) -> ScoreResult:
             return scored(batch.images.float().mean((1, 2, 3)) / 255)
