@@ -36,7 +36,7 @@ def test_the_demonstration_goes_through_rows_worker_and_run(tmp_path: Path) -> N
     metrics = {metric["metric"]: metric for metric in report["metrics"]}
     assert {"judge", "judge/mouth", "clip", "quality", "diversity", "kid@efflite0"} <= set(metrics)
     assert all({"base", "tuned", "difference", "low", "high"} <= set(metric) for metric in metrics.values())
-    assert sum(report["phases_seconds"].values()) == pytest.approx(report["seconds"], abs=5)
+    assert sum(report["phases_seconds"].values()) == pytest.approx(report["seconds"], rel=0.1, abs=5)
     with Image.open(tmp_path / "out" / "before-after.png") as picture:
         assert picture.width > 600
 
