@@ -78,22 +78,22 @@ def _sweep(result: Result) -> Figure:
     panels = [(metric, way) for way in ways for metric in metrics]
     figure, axes = _grid(len(panels), (2.9, 2.5), result)
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
+    handles: dict[str, Any] = {}
     for panel, (metric, way) in zip(axes, panels, strict=True):
         _dress(panel, metric)
         for at, name in enumerate(names):
             rows = sorted(
                 (row for row in result["rows"] if row["name"] == name), key=lambda row: row["steps"]
             )
-            _curve(panel, rows, metric["name"], way, _colour(at))
+            handles[name] = _curve(panel, rows, metric["name"], way, _colour(at))
         panel.set_xlabel("steps" if way == "steps" else "seconds an image", fontsize=9, color=_INK)
         if way == "steps":
             panel.set_xticks(sorted({row["steps"] for row in result["rows"]}))
         panel.yaxis.set_major_locator(MaxNLocator(5))
         panel.grid(color=_FAINT)
-    handles = axes[0].get_lines() if axes else []
     figure.legend(
-        handles,
-        [_short(name) for name in names],
+        list(handles.values()),
+        [_short(name) for name in handles],
         loc="outside lower center",
         ncols=min(4, len(names)),
         frameon=False,
@@ -101,14 +101,16 @@ def _sweep(result: Result) -> Figure:
     return figure
 
 
-def _curve(panel: Axes, rows: Sequence[Result], metric: str, way: Across, colour: str) -> None:
+def _curve(panel: Axes, rows: Sequence[Result], metric: str, way: Across, colour: str) -> Any:
+    """Draws it, and returns its line for the legend."""
     known = [row for row in rows if row["figures"].get(metric, {}).get("value") is not None]
     across = [row[way] for row in known]
-    panel.plot(
+    (line,) = panel.plot(
         across, [row["figures"][metric]["value"] for row in known], color=colour, linewidth=1.4, zorder=2
     )
     for at, row in zip(across, known, strict=True):
         _whisker(panel, row["figures"][metric], float(at), colour, is_across=False)
+    return line
 
 
 def _whisker(panel: Axes, cell: Result | None, at: float, colour: str, *, is_across: bool) -> None:
