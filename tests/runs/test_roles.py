@@ -103,12 +103,13 @@ def test_the_better_half_alone_passes_a_gate_at_the_median() -> None:
     assert roles.gate_failed(config(), stack, {}) is None
 
 
-def test_a_gate_that_cannot_score_fails_nothing_and_is_told(
+def test_a_gate_that_cannot_score_fails_nothing_and_pauses_the_run_by_its_name(
     db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Given(lambda batch: unscored(len(batch), "the detector is gone"), "safety", "gate", threshold=0.5)
     one = trainer_with(db, tiny, monkeypatch, gate, gates=["safety"])
-    one.train()
+    with pytest.raises(exits.EndedError, match=r"'safety' could not score 100%.*the detector is gone"):
+        one.train()
     numbers = metrics_of(db, one.run, 1)
     assert numbers["unscored_share/safety"] == numbers["failed_share/safety"] == 1.0
     assert "gate/safety" not in numbers
