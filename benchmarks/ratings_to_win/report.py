@@ -55,7 +55,7 @@ def plot(found: list[Race], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.axhline(0.5, color="0.75", linewidth=1)
     axes.axhline(WON_MEAN, color="0.4", linewidth=1, linestyle="--")
-    axes.text(0.5, WON_MEAN + 0.008, "won: mean 75%, lower end above 60%", fontsize=8, color="0.35")
+    axes.text(0.3, WON_MEAN + 0.008, "won: mean 75%, lower end above 60%", fontsize=8, color="0.35")
     first = {race["taste"]: race["seed"] for race in reversed(found)}
     for race in found:
         groups = [0, *(row["groups"] for row in race["rows"])]
@@ -70,10 +70,12 @@ def plot(found: list[Race], path: Path) -> None:
             color=colours[race["taste"]], label=label,
         )  # fmt: skip
     axes.set(xlabel="groups of eight rated (best of each picked)", ylabel="blind win rate over the base")
-    axes.set_ylim(0.4, 1.0)
-    axes.set_xlim(0, None)
+    axes.set_ylim(0.3, 1.0)
+    most = max(row["groups"] for race in found for row in race["rows"])
+    axes.set_xlim(0, most + 4)
+    axes.set_xticks(range(0, most + 1, 20))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(frameon=False, fontsize=8, loc="outside right center")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 
