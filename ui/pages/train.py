@@ -21,6 +21,8 @@ PATH = "/train"
 _TICK_SECONDS = 1.5
 _LABELS = {"human": "Your ratings"}
 """Of rewards whose name alone would not be understood."""
+_ABREAST = 3
+"""Weights in a row; more would not show their numbers."""
 
 
 class _Form:
@@ -74,8 +76,10 @@ class _Form:
             elem_classes="label-line",
             js_on_load=None,
         )
-        with gr.Row(elem_classes="trio"):
-            self.weights = [_weight(name, first) for name in tuning.REWARDS]
+        self.weights: list[Any] = []
+        for names in (tuning.REWARDS[:_ABREAST], tuning.REWARDS[_ABREAST:]):
+            with gr.Row(elem_classes="trio"):
+                self.weights += [_weight(name, first) for name in names]
         self.weights_from = live("weights-from")
         self.agreement = live("agreement")
         self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
