@@ -17,7 +17,7 @@ from benchmarks.learning.tasks import FAST, Sampler, Task
 from flowgrpo.config import DEFAULT_WEIGHTS
 from flowgrpo.evaluation import Evaluator, Measurements, kernel_distance
 from flowgrpo.frechet import frechet_distance
-from flowgrpo.metrics.intervals import Column, Figure
+from flowgrpo.metrics.intervals import Column, Figure, draws, mean_of
 from flowgrpo.paired import paired
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.base import ScoreBatch
@@ -137,9 +137,7 @@ class Judging:
 
 def _over_prompts(column: Column) -> Figure:
     """A column's mean with its 95% interval over prompts, bootstrapped."""
-    chosen = np.random.default_rng(0).integers(0, len(column), (2000, len(column)))
-    low, high = np.quantile(np.nanmean(column[chosen], axis=1), [0.025, 0.975])
-    return Figure(float(np.nanmean(column)), float(low), float(high))
+    return mean_of(column, draws(len(column))).figure()
 
 
 def _with_ends(name: str, figure: Figure) -> dict[str, float]:

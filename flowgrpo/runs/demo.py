@@ -224,7 +224,7 @@ class _Demo:
             "reward_weights": config.reward_weights,
             "prompts": self.settings.num_prompts,
             "seeds_per_prompt": self.settings.num_seeds,
-            "interval": "95%, percentile bootstrap over prompts, 2000 resamples, paired",
+            "interval": "95%, BCa bootstrap over prompts, 2000 resamples, widened by Student's t, paired",
             "lower_is_better": [KID],
             "metrics": [difference.to_json() for difference in differences],
             "phases_seconds": self.watch.seconds,

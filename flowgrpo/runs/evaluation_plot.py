@@ -21,6 +21,8 @@ COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E
 _INK, _FAINT, _BAND = "#2b2b33", "#e4e4ea", "#0072B2"
 _BETTER: Final = {"higher": "higher is better", "lower": "lower is better", "neither": "not better or worse"}
 _COLUMNS: Final = 4
+_MOST_COLUMNS: Final = 5  # of a sweep
+_DODGE: Final = 0.015  # of the axis, between the whiskers of two checkpoints
 _NAME: Final = 22  # letters of a checkpoint's name in one line
 Across = Literal["steps", "seconds"]
 Metric = dict[str, Any]
@@ -36,9 +38,10 @@ def write_plot(result: Result, path: Path) -> None:
     partial.replace(path)
 
 
-def _grid(num_panels: int, panel: tuple[float, float], result: Result) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels, at most four beside each other; sizes in inches."""
-    across = max(1, min(_COLUMNS, num_panels))
+def _grid(
+    num_panels: int, across: int, panel: tuple[float, float], result: Result
+) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, `across` of them beside each other; sizes in inches."""
     down = max(1, math.ceil(num_panels / across))
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
     figure = Figure(figsize=(across * panel[0] + 1.4, down * panel[1] + 1.0), layout=layout)
@@ -54,7 +57,8 @@ def _grid(num_panels: int, panel: tuple[float, float], result: Result) -> tuple[
 def _dots(result: Result) -> Figure:
     """A line per checkpoint; the band is the interval of the first one."""
     metrics, rows = shown(result), result["rows"]
-    figure, axes = _grid(len(metrics), (2.9, 0.75 + 0.42 * len(rows)), result)
+    across = max(1, min(_COLUMNS, len(metrics)))
+    figure, axes = _grid(len(metrics), across, (2.9, 0.75 + 0.42 * len(rows)), result)
     for number, (panel, metric) in enumerate(zip(axes, metrics, strict=True)):
         _dress(panel, metric)
         for at, row in enumerate(rows):
@@ -75,17 +79,23 @@ def _sweep(result: Result) -> Figure:
     metrics = [metric for metric in shown(result) if metric["better"] != "neither"]
     has_seconds = all(row["seconds"] is not None for row in result["rows"])
     ways: list[Across] = ["steps", "seconds"] if has_seconds else ["steps"]
-    panels = [(metric, way) for way in ways for metric in metrics]
-    figure, axes = _grid(len(panels), (2.9, 2.5), result)
+    across = max(1, math.ceil(len(metrics) / max(1, math.ceil(len(metrics) / _MOST_COLUMNS))))
+    panels = _below_each_other(metrics, ways, across)
+    figure, axes = _grid(len(panels), across, (2.7, 2.5), result)
     names = list(dict.fromkeys(row["name"] for row in result["rows"]))
     handles: dict[str, Any] = {}
     for panel, (metric, way) in zip(axes, panels, strict=True):
+        if metric is None:
+            panel.set_axis_off()
+            continue
         _dress(panel, metric)
+        ends = [row[way] for row in result["rows"]]
         for at, name in enumerate(names):
             rows = sorted(
                 (row for row in result["rows"] if row["name"] == name), key=lambda row: row["steps"]
             )
-            handles[name] = _curve(panel, rows, metric["name"], way, _colour(at))
+            beside = (at - (len(names) - 1) / 2) * _DODGE * (max(ends) - min(ends))
+            handles[name] = _curve(panel, rows, metric["name"], way, _colour(at), beside)
         panel.set_xlabel("steps" if way == "steps" else "seconds an image", fontsize=9, color=_INK)
         if way == "steps":
             panel.set_xticks(sorted({row["steps"] for row in result["rows"]}))
@@ -101,10 +111,22 @@ def _sweep(result: Result) -> Figure:
     return figure
 
 
-def _curve(panel: Axes, rows: Sequence[Result], metric: str, way: Across, colour: str) -> Any:
-    """Draws it, and returns its line for the legend."""
+def _below_each_other(
+    metrics: Sequence[Metric], ways: Sequence[Across], across: int
+) -> list[tuple[Metric | None, Across]]:
+    """The panels row by row, a metric's steps above its seconds; None is an empty place."""
+    panels: list[tuple[Metric | None, Across]] = []
+    for start in range(0, len(metrics), across):
+        row: list[Metric | None] = [*metrics[start : start + across]]
+        row += [None] * (across - len(row))
+        panels += [(metric, way) for way in ways for metric in row]
+    return panels
+
+
+def _curve(panel: Axes, rows: Sequence[Result], metric: str, way: Across, colour: str, beside: float) -> Any:
+    """Draws it, its whiskers a little beside those of the others, and returns its line for the legend."""
     known = [row for row in rows if row["figures"].get(metric, {}).get("value") is not None]
-    across = [row[way] for row in known]
+    across = [row[way] + beside for row in known]
     (line,) = panel.plot(
         across, [row["figures"][metric]["value"] for row in known], color=colour, linewidth=1.4, zorder=2
     )
