@@ -41,7 +41,7 @@ class Room:
                 group, images = chance.choice(self.targets)
                 key = uuid.uuid4().hex
                 call = {
-                    "data": [group, key, chance.choice(images), {}, False],
+                    "data": [group, key, chance.choice(images), {}, False, None, None, None],
                     "session_hash": f"annotator-{seed}",
                 }
                 try:
