@@ -241,6 +241,8 @@ class RunConfig(Config):
     """Never trained on; the sample grid shows the first of them, or of `prompts` when there are none."""
     reward_weights: dict[str, float] = Field(default_factory=dict)
     """Reward name to weight; at least one is not zero, except for SFT, which needs no reward."""
+    weights_from: str | None = None
+    """Id of the fit to people's votes that the weights were taken from; null where somebody chose them."""
     gates: tuple[str, ...] = ()
     """Rewards of kind gate: an image below one's threshold is never praised, whatever its rewards."""
     monitors: tuple[str, ...] = ()

@@ -106,6 +106,12 @@ def set_fit_state(db: Database, fit_id: str, state: FitState) -> PreferenceFit:
         return fit
 
 
+def get_fit(db: Database, fit_id: str) -> PreferenceFit:
+    """Raises LookupError when there is none with this id."""
+    with db.read() as session:
+        return required(session, PreferenceFit, fit_id, "fit")
+
+
 def fits(db: Database, kind: FitKind, limit: int = 50) -> list[PreferenceFit]:
     """Newest first."""
     query = select(PreferenceFit).where(PreferenceFit.kind == kind).order_by(PreferenceFit.seq.desc())

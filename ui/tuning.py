@@ -107,7 +107,7 @@ def start(services: Services, checkpoint_id: object, form: RunForm) -> Run:
         name=name,
         owner_id=LOCAL_USER,
         parent_checkpoint_id=str(checkpoint_id),
-        config=config.model_dump(mode="json"),
+        config=weights.named(services.db, config).model_dump(mode="json"),
     )
 
 

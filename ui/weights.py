@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flowgrpo.config import RunConfig
 from storage import snapshots
 from storage.engine import Database
 
 
 @dataclass(frozen=True)
 class FittedWeights:
-    """Weights from votes, and a sentence that says which votes those are."""
+    """Weights from votes, the id of the fit, and a sentence that says which votes those are."""
 
+    fit: str
     weights: Mapping[str, float]
     words: str
 
@@ -36,4 +38,12 @@ def fitted(db: Database, shown: tuple[str, ...] | None = None) -> FittedWeights 
     others = sorted(set(weights) - set(shown)) if shown is not None else []
     if others:
         words += f" This form has no field for {', '.join(others)}: start_run of the API takes them all."
-    return FittedWeights(weights, words)
+    return FittedWeights(fit.id, weights, words)
+
+
+def named(db: Database, config: RunConfig) -> RunConfig:
+    """The config with the fit that its weights are from, where they are those that are applied."""
+    found = fitted(db)
+    if found is None or config.reward_weights != found.weights:
+        return config
+    return config.model_copy(update={"weights_from": found.fit})

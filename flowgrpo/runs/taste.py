@@ -128,14 +128,27 @@ def follower_of(
 def votes_behind(
     db: Database, config: RunConfig, people: Follower | None, audience: Audience | None
 ) -> dict[str, Any] | None:
-    """The votes that a run has learned from so far, as its checkpoints name them."""
+    """The votes that a run has learned from so far, as its checkpoints name them.
+
+    By what they taught, where that is more than one of the head, the rollouts and the weights, the first of
+    these is outside.
+    """
     if config.ratings is not None:
         return _named(snapshots.get_snapshot(db, config.ratings.snapshot))
     said = people.votes() if people else None
     asked = _named(audience.snapshot) if audience and audience.snapshot else None
-    if said and asked:
-        return said | {"in_the_loop": asked}
-    return said or asked
+    weighed = _weighed(db, config.weights_from) if config.weights_from else None
+    sources = {"head": said, "in_the_loop": asked, "weights": weighed}
+    found = {name: one for name, one in sources.items() if one}
+    if not found:
+        return None
+    first = next(iter(found))
+    return found.pop(first) | found
+
+
+def _weighed(db: Database, fit_id: str) -> dict[str, Any]:
+    fit = snapshots.get_fit(db, fit_id)
+    return {"snapshot": fit.snapshot_id, "hash": fit.detail["snapshot_hash"], "fit": fit.id}
 
 
 def _named(snapshot: VoteSnapshot) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from flowgrpo.rewards.human import Taste
 from flowgrpo.runs import exits, heads, layout
 from flowgrpo.runs.pictures import png_bytes, read_png
 from flowgrpo.runs.position import Position
-from flowgrpo.runs.taste import Follower, taste_for
+from flowgrpo.runs.taste import Follower, taste_for, votes_behind
 from flowgrpo.runs.worker import WEIGHTS
 from storage import blobs, checkpoints, groups, ratings, runs, snapshots
 from storage.engine import Database
@@ -160,6 +160,19 @@ def test_a_trainer_learns_from_votes_and_its_checkpoint_names_them(db: Database,
     curves = {metric.name for metric in runs.metrics_since(db, run.id, -1)}
     assert {"head/accuracy", "head/loudness", "head/pairs", "reward/human"} <= curves
     assert trainer.position.calibrated_stds is not None and NAME in trainer.position.calibrated_stds
+
+
+def test_a_checkpoint_names_the_fit_that_its_weights_are_from(db: Database, tiny: Checkpoint) -> None:
+    rated(db, tiny, range(2))
+    snapshot = snapshots.take_snapshot(db, snapshots.standing_votes(db))
+    detail = {"snapshot_hash": snapshot.hash, "weights": {"verifier": 1.0}}
+    fit = snapshots.record_fit(
+        db, kind="weights", snapshot_id=snapshot.id, version="v", detail=detail, num_pairs=14
+    )
+    config = RunConfig(prompts=("p",), reward_weights={"verifier": 1.0}, weights_from=fit.id)
+    of_weights = {"snapshot": snapshot.id, "hash": snapshot.hash, "fit": fit.id}
+    assert votes_behind(db, config, None, None) == of_weights
+    assert votes_behind(db, config.model_copy(update={"weights_from": None}), None, None) is None
 
 
 def test_an_image_whose_file_is_gone_is_left_out(db: Database, tiny: Checkpoint, taste: Taste) -> None:

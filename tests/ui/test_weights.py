@@ -5,10 +5,12 @@ from __future__ import annotations
 from flowgrpo.config import DEFAULT_WEIGHTS
 from storage import ratings, snapshots
 from storage.engine import Database
+from storage.models import Checkpoint
 from storage.ratings import RatingInput
 from tests.ui.conftest import MakeGroup
+from tests.ui.test_tuning import form
 from ui import tuning, weights
-from ui.services import LOCAL_USER
+from ui.services import LOCAL_USER, Services
 
 
 def apply(db: Database, make_group: MakeGroup, fitted: dict[str, float]) -> str:
@@ -44,3 +46,17 @@ def test_a_reward_without_a_field_is_named(db: Database, make_group: MakeGroup) 
     apply(db, make_group, {"verifier": 0.5, "pickscore": 0.5})
     found = weights.fitted(db, tuning.REWARDS)
     assert found is not None and "no field for pickscore" in found.words
+
+
+def test_a_run_names_the_fit_that_its_weights_are_from(
+    services: Services, db: Database, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    apply(db, make_group, {"verifier": 2 / 3, "quality": 1 / 3})
+    applied = snapshots.applied_fit(db, "weights")
+    assert applied is not None
+    followed = tuning.start(
+        services, base.id, form(weights={"verifier": 0.6667, "quality": 0.3333, "clip": 0})
+    )
+    assert followed.config["weights_from"] == applied.id
+    changed = tuning.start(services, base.id, form(weights={"verifier": 0.6667, "quality": 0.4}))
+    assert changed.config["weights_from"] is None

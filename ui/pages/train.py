@@ -42,6 +42,7 @@ class _Form:
         "kl_weight",
         "rank",
         "seed",
+        "people_minutes",
     )
     PRESET = (
         "num_updates",
@@ -99,6 +100,10 @@ class _Form:
                 self.learning_rate = gr.Number(first.learning_rate, label="Learning rate", step=0.0001)
                 self.kl_weight = gr.Number(first.kl_weight, label="KL weight", step=0.001)
                 self.rank = gr.Number(first.rank, label="LoRA rank", precision=0)
+            self.people_minutes = gr.Number(
+                0, label="Ask people before each update, and wait for minutes (0: do not ask)",
+                elem_id="people-minutes",
+            )  # fmt: skip
 
     def inputs(self) -> list[Any]:
         """The checkpoint, the widgets of NAMES, the weights."""
