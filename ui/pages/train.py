@@ -101,7 +101,7 @@ class _Form:
                 self.kl_weight = gr.Number(first.kl_weight, label="KL weight", step=0.001)
                 self.rank = gr.Number(first.rank, label="LoRA rank", precision=0)
             self.people_minutes = gr.Number(
-                0, label="Ask people before each update, and wait for minutes (0: do not ask)",
+                0, label="Minutes to wait for ratings before each update (0: ask nobody)",
                 elem_id="people-minutes",
             )  # fmt: skip
 
