@@ -123,7 +123,7 @@ async def _day(url: str, todo: list[Vote]) -> tuple[list[Vote], int, list[float]
 async def _voted(client: httpx.AsyncClient, session: str, vote: Vote) -> bool:
     """One call of the API's `rate`, which answers with the next card: whether it was kept."""
     group, image = vote
-    answer = await _call(client, session, "rate", group, uuid.uuid4().hex, image, {}, False)
+    answer = await _call(client, session, "rate", group, uuid.uuid4().hex, image, {}, False, None, None, None)
     return answer.status_code == httpx.codes.OK and isinstance(answer.json()["data"][0], dict)
 
 

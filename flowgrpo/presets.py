@@ -97,12 +97,17 @@ def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
     """A short run towards what people like, between two batches of ratings: the preference head leads, as
     loud as it foresees (a half at first, hence its weight), and the verifier holds the prompt; 2 minutes on
     two cores. Source: ours (docs/benchmarks.md, ratings to win).
+
+    All images of a group start from one noise: what a taste is about (grounds, hair, light) differs far more
+    between starts than by what two stochastic steps add, and only the latter can be learned from.
     """
     base = fast_and_faithful(prompts, num_updates)
-    update = base.update.model_copy(update={"kl_weight": 0.003})
+    update = base.update.model_copy(update={"kl_weight": 0.005})
+    rollout = base.rollout.model_copy(update={"same_start": True})
     return base.model_copy(
         update={
-            "reward_weights": {"human": 2.0, "verifier": 0.4},
+            "reward_weights": {"human": 2.0, "verifier": 0.3},
+            "rollout": rollout,
             "update": update,
             "samples": 4,
             "sample_every": num_updates,
