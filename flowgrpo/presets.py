@@ -102,11 +102,11 @@ def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
     between starts than by what two stochastic steps add, and only the latter can be learned from.
     """
     base = fast_and_faithful(prompts, num_updates)
-    update = base.update.model_copy(update={"kl_weight": 0.005})
+    update = base.update.model_copy(update={"kl_weight": 0.006})
     rollout = base.rollout.model_copy(update={"same_start": True})
     return base.model_copy(
         update={
-            "reward_weights": {"human": 2.0, "verifier": 0.3},
+            "reward_weights": {"human": 2.0, "verifier": 0.6},
             "rollout": rollout,
             "update": update,
             "samples": 4,

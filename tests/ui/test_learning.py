@@ -63,7 +63,7 @@ def test_without_votes_and_with_an_algorithm_that_samples_it_is_refused(
 
 def test_your_taste_keeps_its_own_weights() -> None:
     form = tuning.preset_form("your taste")
-    assert form.weights == {"human": 2.0, "verifier": 0.3}
+    assert form.weights == {"human": 2.0, "verifier": 0.6}
     assert "human" in tuning.REWARDS
 
 
