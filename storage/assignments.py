@@ -15,6 +15,11 @@ from storage.runs import ENDED
 from storage.types import utc_now
 
 RATEABLE = ("studio", "compare", "rollout")
+"""Kinds of groups that may be rated by whoever opens them."""
+OFFERED = ("studio", "rollout")
+"""Of these, the kinds that come by themselves. What was drawn to compare checkpoints is what they are judged
+by: a model that learned from it would be tested on what it knows.
+"""
 RANDOM_SHARE = 0.15
 """Of the draws, so that a head is not taught by its own doubts alone."""
 REPEAT_EVERY = 20
@@ -51,7 +56,7 @@ def lease_this(session: Session, annotator_id: str, group_id: str, duration: tim
     if held is not None:
         held.lease_until = now + duration
         return session.get(ImageGroup, group_id)
-    group = session.scalar(_open(annotator_id, ()).where(ImageGroup.id == group_id))
+    group = session.scalar(_open(annotator_id, (), RATEABLE).where(ImageGroup.id == group_id))
     if group is not None:
         session.add(Assignment(group_id=group_id, annotator_id=annotator_id, lease_until=now + duration))
     return group
@@ -151,14 +156,16 @@ def expire(session: Session, now: datetime) -> None:
     session.execute(late.values(done_at=now, outcome="expired"))
 
 
-def _open(annotator_id: str, exclude: Collection[str]) -> Select[ImageGroup]:
+def _open(
+    annotator_id: str, exclude: Collection[str], kinds: Collection[str] = OFFERED
+) -> Select[ImageGroup]:
     """Finished groups that the annotator neither judged nor holds: those that a run waits for, then the
     least seen, then those that would teach most, then the newest."""
     settled = select(Assignment.group_id).where(
         Assignment.annotator_id == annotator_id,
         or_(Assignment.outcome.in_(("rated", "skipped")), Assignment.done_at.is_(None)),
     )
-    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(RATEABLE), ImageGroup.id.not_in(settled)
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(kinds), ImageGroup.id.not_in(settled)
     query = select(ImageGroup).where(*wanted, ImageGroup.id.not_in(exclude))
     priority = ImageGroup.priority.desc().nulls_last()
     return query.order_by(_waits(), _attention(), priority, ImageGroup.seq.desc())
@@ -185,7 +192,7 @@ def open_count(session: Session, annotator_id: str) -> int:
     judged = select(Assignment.group_id).where(
         Assignment.annotator_id == annotator_id, Assignment.outcome.in_(("rated", "skipped"))
     )
-    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(RATEABLE), ImageGroup.id.not_in(judged)
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(OFFERED), ImageGroup.id.not_in(judged)
     return session.scalar(select(func.count()).select_from(ImageGroup).where(*wanted)) or 0
 
 

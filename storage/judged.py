@@ -8,7 +8,7 @@ from itertools import islice
 
 from sqlalchemy import select
 
-from storage.assignments import RATEABLE
+from storage.assignments import OFFERED
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
 from storage.models_judging import VoteSnapshot
@@ -85,7 +85,7 @@ def snapshot_hashes(db: Database, snapshot_ids: Collection[str]) -> dict[str, st
 def unrated_groups(db: Database, limit: int) -> list[str]:
     """Ids of the newest finished groups that could be rated and of which nobody has said anything."""
     said = select(RatingEvent.group_id)
-    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(RATEABLE), ImageGroup.id.not_in(said)
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(OFFERED), ImageGroup.id.not_in(said)
     with db.read() as session:
         newest = select(ImageGroup.id).where(*wanted).order_by(ImageGroup.seq.desc()).limit(limit)
         return list(session.scalars(newest))

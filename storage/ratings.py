@@ -137,22 +137,6 @@ def current_ratings(db: Database, group_id: str, annotator_id: str | None = None
         return current(session, [group_id], annotator_id)[group_id]
 
 
-def rated_groups(db: Database, limit: int) -> list[GroupView]:
-    """The groups that somebody gave stars or a best image that still stand, the last rated first.
-
-    Args:
-        limit: how many rated groups are looked at; those whose ratings were all taken back are left out.
-    """
-    last = func.max(RatingEvent.seq)
-    query = select(RatingEvent.group_id).where(RatingEvent.kind.in_(("stars", "best")))
-    query = query.group_by(RatingEvent.group_id).order_by(last.desc()).limit(limit)
-    with db.read() as session:
-        ids = list(session.scalars(query))
-        found = {g.id: g for g in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(ids)))}
-        seen = views(session, [found[group_id] for group_id in ids])
-    return [view for view in seen if any(image.stars or image.best for image in view.images)]
-
-
 def next_task(
     db: Database, annotator_id: str, lease_seconds: int = LEASE_SECONDS, exclude: Collection[str] = ()
 ) -> GroupView | None:

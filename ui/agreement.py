@@ -1,26 +1,31 @@
 """Whether the rewards want what people want: on groups that were rated, before a run spends anything.
 
 Scores are stored raw and weights apply later, so old groups can be weighed again by any weights. A choice is
-a pair of images of one group of which people prefer one: the best of the group over each other, more stars
-over fewer; where the two contradict each other, the best counts. A reward agrees with a choice if it orders
-the pair the same way, and half if it sees no difference. Plain functions over rows.
+a pair of images of one group of which one person prefers one: the best of the group over each other, what
+they ranked or put first of two, more stars over fewer, an image without a flag over one with; where these
+contradict each other, the first counts. A reward agrees with a choice if it orders the pair the same way, and
+half if it sees no difference. Plain functions over rows.
 """
 
 from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from storage.groups import GroupView
+from storage.rated import RatedGroup
+from storage.ratings_current import RatingsView
 from ui.comparing import MIN_PROMPTS
 
 Values = Sequence[float | None]
 """One a member of a group; None where there is no score."""
 Tally = tuple[float, int]
 """Choices agreed with, ties as halves, of how many."""
+Choice = Callable[[str, str], bool]
+"""Whether somebody chose the first image over the second."""
 LOOKED_BACK = 100
 """Rated groups, the newest, that are asked about."""
 _STD_FLOOR, _Z_CLIP = 0.5, 3.0
@@ -60,24 +65,67 @@ class Agreement:
         return f"agrees with {self.share:.0%} of {choices} ({100 * self.low:.0f} to {self.high:.0%})"
 
 
-def choices_of(view: GroupView) -> list[tuple[int, int]]:
-    """(index of the better image, of the worse one), each pair once."""
-    images = view.images
-    best = [i for i, image in enumerate(images) if image.best]
-    pairs = {(b, i): None for b in best for i in range(len(images)) if i not in best}
-    for i, one in enumerate(images):
-        for j, other in enumerate(images):
-            more_stars = one.stars is not None and other.stars is not None and one.stars > other.stars
-            if more_stars and (j, i) not in pairs:
-                pairs[(i, j)] = None
-    return list(pairs)
+def choices_of(view: RatedGroup) -> list[tuple[int, int]]:
+    """(index of the better image, of the worse one), of one annotator after the other, each pair once."""
+    place = {one.image.id: index for index, one in enumerate(view.images)}
+    return [
+        (place[better], place[worse]) for said in view.said for better, worse in _choices(said, list(place))
+    ]
 
 
-def preferred(view: GroupView) -> set[int]:
-    """The images that people would keep: the best of the group, else those with the most stars."""
-    best = {i for i, image in enumerate(view.images) if image.best}
-    most = max((image.stars or 0 for image in view.images), default=0)
-    return best or {i for i, image in enumerate(view.images) if most and image.stars == most}
+def _choices(said: RatingsView, images: Sequence[str]) -> list[tuple[str, str]]:
+    """Of one annotator, (better, worse); where what they said contradicts itself, in this order."""
+    found: dict[tuple[str, str], None] = {}
+    for chosen in (_by_best(said), _by_order(said), _by_pairs(said), _by_stars(said), _by_flags(said)):
+        for better in images:
+            for worse in images:
+                if (worse, better) not in found and chosen(better, worse):
+                    found[better, worse] = None
+    return list(found)
+
+
+def _by_best(said: RatingsView) -> Choice:
+    return lambda better, worse: said.best == better != worse
+
+
+def _by_order(said: RatingsView) -> Choice:
+    places = {image: place for place, tied in enumerate(said.order) for image in tied}
+    return lambda better, worse: better in places and worse in places and places[better] < places[worse]
+
+
+def _by_pairs(said: RatingsView) -> Choice:
+    won = {(left, right) for (left, right), outcome in said.pairs.items() if outcome == "left"}
+    won |= {(right, left) for (left, right), outcome in said.pairs.items() if outcome == "right"}
+    return lambda better, worse: (better, worse) in won
+
+
+def _by_stars(said: RatingsView) -> Choice:
+    return lambda better, worse: said.stars.get(better, 0) > said.stars.get(worse, 5)
+
+
+def _by_flags(said: RatingsView) -> Choice:
+    flagged = {image for image in said.flags if image is not None}
+    return lambda better, worse: worse in flagged and better not in flagged
+
+
+def preferred(view: RatedGroup) -> set[int]:
+    """The images that somebody would keep: their best, else the first of their order, else those with their
+    most stars, else those that won a pair.
+    """
+    kept = {image for said in view.said for image in _kept(said)}
+    return {index for index, one in enumerate(view.images) if one.image.id in kept}
+
+
+def _kept(said: RatingsView) -> set[str]:
+    if said.best is not None:
+        return {said.best}
+    if said.order:
+        return set(said.order[0])
+    most = max(said.stars.values(), default=0)
+    starred = {image for image, stars in said.stars.items() if stars == most}
+    won = {left if outcome == "left" else right for (left, right), outcome in said.pairs.items()
+           if outcome in ("left", "right")}  # fmt: skip
+    return starred or won
 
 
 def values_of(view: GroupView, reward: str) -> list[float | None]:
@@ -118,7 +166,7 @@ def _weighed(
     return [summed[i] if i in counted else None for i in range(size)]
 
 
-def agreement(name: str, views: Sequence[GroupView], values: Sequence[Values]) -> Agreement | None:
+def agreement(name: str, views: Sequence[RatedGroup], values: Sequence[Values]) -> Agreement | None:
     """How often the values of some groups agree with the people; None where there is no choice to ask of."""
     by_prompt: dict[str, Tally] = {}
     groups = 0

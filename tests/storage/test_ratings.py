@@ -310,10 +310,21 @@ def test_only_finished_groups_for_people_are_offered(db: Database, base: Checkpo
     for kind in ("sample", "evaluation", "demo"):
         finished_group(db, base, kind=kind)
     assert next_task(db, "local") is None
-    compared = finished_group(db, base, kind="compare")
+    made = finished_group(db, base, kind="studio")
     task = next_task(db, "local")
     assert task is not None
-    assert task.group.id == compared.group.id
+    assert task.group.id == made.group.id
+
+
+def test_what_checkpoints_are_compared_by_is_rated_only_by_whoever_opens_it(
+    db: Database, base: Checkpoint
+) -> None:
+    compared = finished_group(db, base, kind="compare")
+    assert next_task(db, "local") is None
+    assert progress(db, "local").open == 0
+    taken = ratings.lease_group(db, "local", compared.group.id)
+    assert taken is not None
+    assert taken.group.id == compared.group.id
 
 
 def test_a_group_rated_where_it_was_made_is_not_offered_again(db: Database, group: GroupView) -> None:
@@ -347,17 +358,3 @@ def test_fifty_annotators_at_once_lose_nothing(db: Database, base: Checkpoint) -
     assert len(events(db)) == len(names) * len(made)
     assert [event.seq for event in events(db)] == list(range(1, len(names) * len(made) + 1))
     assert ratings.progress(db, names[0]).rated == len(made)
-
-
-def test_rated_groups_come_with_the_last_rated_first_and_without_what_was_taken_back(
-    db: Database, base: Checkpoint
-) -> None:
-    views = [finished_group(db, base) for _ in range(4)]
-    rate(db, stars(views[2], 0, 4, "a"))
-    rate(db, best(views[0], 1, "b"))
-    rate(db, skip(views[1], "c"))
-    rate(db, stars(views[3], 0, 2, "d"))
-    assert undo(db, "local", "e") is not None
-    found = ratings.rated_groups(db, 10)
-    assert [view.group.id for view in found] == [views[0].group.id, views[2].group.id]
-    assert found[0].images[1].best

@@ -17,7 +17,9 @@ from storage import groups, ratings
 from storage.engine import Database
 from storage.groups import GroupView, ImageView, ScoreInput
 from storage.models import Checkpoint, Image, ImageGroup, Score
+from storage.rated import RatedGroup, rated_groups
 from storage.ratings import RatingInput
+from storage.ratings_current import RatingsView
 from tests.ui.conftest import MakeGroup
 from ui.agreement import agreement, choices_of, interval, order, preferred, values_of, weighed
 from ui.components.agree import agree_html
@@ -31,10 +33,11 @@ def view_of(
     *,
     best: int | None = None,
     stars: Sequence[int | None] = (),
+    others: Sequence[RatingsView] = (),
     prompt: str = "red hair",
     **scores: Column,
-) -> GroupView:
-    """A group as the database would give it."""
+) -> RatedGroup:
+    """A group as the database would give it, with what one person says of it, and what others do."""
     size = max(map(len, [*scores.values(), stars]))
     images = []
     for index in range(size):
@@ -42,13 +45,14 @@ def view_of(
             name: Score(image_id=str(index), reward=name, version="1", value=column[index])
             for name, column in scores.items()
         }
-        image = Image(id=str(index), index=index, width=8, height=8)
-        said = stars[index] if index < len(stars) else None
-        images.append(ImageView(image, given_, said, index == best))
-    return GroupView(ImageGroup(id="g", seq=1, prompt=prompt), images, Checkpoint(id="c"))
+        images.append(ImageView(Image(id=str(index), index=index, width=8, height=8), given_, None, False))
+    named = {str(index): value for index, value in enumerate(stars) if value is not None}
+    said = RatingsView(stars=named, best=None if best is None else str(best))
+    group = ImageGroup(id="g", seq=1, prompt=prompt)
+    return RatedGroup(group, images, Checkpoint(id="c"), [said, *others])
 
 
-def share(view: GroupView, values: Column) -> float | None:
+def share(view: RatedGroup, values: Column) -> float | None:
     found = agreement("r", [view], [values])
     return None if found is None else found.share
 
@@ -67,6 +71,26 @@ def test_more_stars_are_preferred_to_fewer_and_equal_ones_are_no_choice() -> Non
 
 def test_where_stars_contradict_the_best_the_best_counts_and_each_pair_once() -> None:
     assert choices_of(view_of(best=0, stars=[2, 5, 1])) == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_two_people_choose_each_on_their_own_scale() -> None:
+    """Three stars of the one beside two of the other are no choice of anybody's."""
+    other = RatingsView(stars={"1": 2, "2": 1})
+    assert choices_of(view_of(stars=[3, None, None], others=[other])) == [(1, 2)]
+    contrary = RatingsView(best="1")
+    view = view_of(best=0, r=[0.0, 0.0], others=[contrary])
+    assert choices_of(view) == [(0, 1), (1, 0)]
+    assert preferred(view) == {0, 1}
+
+
+def test_pairs_rankings_and_flags_are_choices_too() -> None:
+    ranked = RatingsView(order=[["2"], ["0", "1"]])
+    assert choices_of(view_of(r=[0.0] * 4, others=[ranked])) == [(2, 0), (2, 1)]
+    assert preferred(view_of(r=[0.0] * 4, others=[ranked])) == {2}
+    paired = RatingsView(pairs={("0", "1"): "right", ("2", "3"): "tie"})
+    assert choices_of(view_of(r=[0.0] * 4, others=[paired])) == [(1, 0)]
+    flagged = RatingsView(flags={"0": ["broken"], None: ["other"]})
+    assert choices_of(view_of(r=[0.0] * 3, others=[flagged])) == [(1, 0), (2, 0)]
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.randoms(use_true_random=False))
@@ -155,7 +179,7 @@ def rated(db: Database, make_group: MakeGroup, number: int) -> GroupView:
 def test_the_page_says_how_often_each_reward_and_their_sum_agree(db: Database, make_group: MakeGroup) -> None:
     for number in range(7):
         rated(db, make_group, number)
-    html = agree_html(ratings.rated_groups(db, 50), {"verifier": 0.9, "clip": 0.1, "quality": 0.0})
+    html = agree_html(rated_groups(db, 50), {"verifier": 0.9, "clip": 0.1, "quality": 0.0})
     assert "By these weights the sum agrees with 100% of 14 choices (100 to 100%)." in html
     assert "clip agrees with 0% of 14 choices (0 to 0%)" in html
     assert "quality" not in html
@@ -169,15 +193,15 @@ def test_weights_that_cannot_be_read_leave_the_rewards_alone(db: Database, make_
     for typed in ({"verifier": 0.0}, {"verifier": "much"}):
         with pytest.raises(Refused):
             check_weights(typed)
-        html = agree_html(ratings.rated_groups(db, 50), typed)
+        html = agree_html(rated_groups(db, 50), typed)
         assert "verifier agrees with 100% of 2 choices" in html
         assert "the sum" not in html
 
 
 def test_where_nobody_rated_the_page_says_what_to_do(db: Database, make_group: MakeGroup) -> None:
     make_group()
-    html = agree_html(ratings.rated_groups(db, 50), {"verifier": 1.0})
+    html = agree_html(rated_groups(db, 50), {"verifier": 1.0})
     assert "No group is rated yet" in html
     assert 'href="/rate"' in html
     rated(db, make_group, 1)
-    assert "no scores of these rewards" in agree_html(ratings.rated_groups(db, 50), {"aesthetic": 1.0})
+    assert "no scores of these rewards" in agree_html(rated_groups(db, 50), {"aesthetic": 1.0})

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from storage.groups import GroupView
 from storage.models import Image
+from storage.rated import RatedGroup
 from ui.agreement import Agreement, Values, agreement, order, preferred, values_of, weighed
 from ui.components import render
 from ui.forms import Refused, check_weights
@@ -27,7 +27,7 @@ class Ranking:
     """With whether people preferred it."""
 
 
-def agree_html(views: Sequence[GroupView], weights: Mapping[str, object]) -> str:
+def agree_html(views: Sequence[RatedGroup], weights: Mapping[str, object]) -> str:
     """Of rated groups, the newest first; or what to do where there are none.
 
     Args:
@@ -54,7 +54,7 @@ def spot(found: Agreement) -> str:
     return f"left:{100 * found.low:.1f}%;width:{max(100 * (found.high - found.low), 1):.1f}%"
 
 
-def _columns(views: Sequence[GroupView], weights: Mapping[str, object]) -> dict[str, Sequence[Values]]:
+def _columns(views: Sequence[RatedGroup], weights: Mapping[str, object]) -> dict[str, Sequence[Values]]:
     """Name to one column a group, the sum of all by their weights last."""
     columns: dict[str, Sequence[Values]] = {
         name: [values_of(view, name) for view in views] for name in weights
@@ -65,6 +65,6 @@ def _columns(views: Sequence[GroupView], weights: Mapping[str, object]) -> dict[
         return columns
 
 
-def _ranking(name: str, view: GroupView, values: Values) -> Ranking:
+def _ranking(name: str, view: RatedGroup, values: Values) -> Ranking:
     chosen = preferred(view)
     return Ranking(name, [(view.images[i].image, i in chosen) for i in order(values)[:_SHOWN]])

@@ -8,8 +8,9 @@ from typing import Any
 import gradio as gr
 
 from flowgrpo.presets import STARTER_PRESETS
-from storage import ratings, runs
+from storage import runs
 from storage.errors import NotSavedError
+from storage.rated import rated_groups
 from ui import asking, tuning, weights
 from ui.agreement import LOOKED_BACK
 from ui.components import HIDDEN, agree, live, render, sentence, topbar
@@ -188,7 +189,7 @@ class _Page:
 
     def agree(self, *weights: Any) -> str:
         """How often each reward, and all of them by these weights, agree with the people."""
-        seen = ratings.rated_groups(self.services.db, LOOKED_BACK)
+        seen = rated_groups(self.services.db, LOOKED_BACK)
         return agree.agree_html(seen, dict(zip(tuning.REWARDS, weights, strict=True)))
 
     def start(self, *typed: Any) -> tuple[Any, ...]:
