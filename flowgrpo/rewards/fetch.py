@@ -41,7 +41,7 @@ def is_offline() -> bool:
 
 
 def cache_folder() -> Path:
-    """Where fetched heads lie unless a caller says otherwise: in the data folder."""
+    """Where fetched heads lie for a caller that has opened no data folder: in that of the environment."""
     return Path(os.environ.get("FLOWGRPO_HOME", "data")) / "models" / "rewards"
 
 

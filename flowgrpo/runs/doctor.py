@@ -17,9 +17,9 @@ import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 
-from flowgrpo.rewards.fetch import Options
 from flowgrpo.runs.device import describe, resolve
 from flowgrpo.runs.doctor_rewards import HEADER, Checkup, examine_rewards
+from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.worker import WEIGHTS
 from storage import checkpoints, migrate
 from storage.engine import Database
@@ -62,7 +62,7 @@ def report(db: Database, say: Callable[[str], object], *, rewards: bool, as_json
         Whether there is no problem.
     """
     found: list[Finding | Checkup] = []
-    options = Options(WEIGHTS, str(resolve("auto")), db.home / "models" / "rewards")
+    options = options_for(db, WEIGHTS, str(resolve("auto")))
     if rewards and not as_json:
         say(HEADER)
     for one in examine_rewards(options) if rewards else examine(db):

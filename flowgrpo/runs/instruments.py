@@ -16,6 +16,7 @@ from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.runs.heads import path_of
 from flowgrpo.runs.jobs import Bench
+from flowgrpo.runs.reward_options import options_for
 from storage import snapshots
 
 USUAL: Final = ("clip", "quality", "aesthetic")
@@ -104,7 +105,7 @@ def _stack_with(bench: Bench, name: str, *, fetches: bool) -> RewardStack:
     stack = bench.painter.stack
     if name in stack.rewards or name in stack.unavailable:
         return stack
-    options = Options(bench.weights, cache=bench.db.home / "models" / "rewards")
+    options = options_for(bench.db, bench.weights)
     if not fetches:
         options = replace(options, offline=True)
     try:

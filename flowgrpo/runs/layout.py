@@ -40,6 +40,11 @@ def head_file(home: Path, version: str) -> Path:
     return home / "heads" / f"{version}.safetensors"
 
 
+def rewards_folder(home: Path) -> Path:
+    """Fetched heads of rewards, each named by its hash."""
+    return home / "models" / "rewards"
+
+
 def worker_lock(home: Path, device: str) -> Path:
     """Held by the engine worker of one device."""
     return home / "locks" / f"worker-{device.replace(':', '-')}.lock"

@@ -22,12 +22,14 @@ from flowgrpo.config import RunConfig
 from flowgrpo.live import counted
 from flowgrpo.published import architecture_of, known
 from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.runs import roles, samples
 from flowgrpo.runs.commands import named_checkpoint, read_config
 from flowgrpo.runs.device import describe, resolve
 from flowgrpo.runs.memory import ERRORS, is_shortage
 from flowgrpo.runs.probe import Duration, Probe, duration_of, probe
+from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.team import precision
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.sizes import Sizes
@@ -109,6 +111,7 @@ def make_plan(db: Database, config: RunConfig, base: str, weights: Path, wishes:
     Raises LookupError, ValueError or OSError with a sentence where base or settings cannot be used.
     """
     name, source, options = _base(db, base)
+    rewards = options_for(db, weights)
     is_gpu, device = _device(wishes.device)
     built = architecture_of(source, options.get("config"))
     wanted = config.update.precision
@@ -116,12 +119,12 @@ def make_plan(db: Database, config: RunConfig, base: str, weights: Path, wishes:
         wanted, device or torch.device("cpu")
     )  # fmt: skip
     sizes = Sizes(built, config.lora, dtype, checkpointing=config.update.gradient_checkpointing)
-    memory = memory_of(sizes, config, _beside(name, config, weights, is_gpu=is_gpu), on_gpu=is_gpu)
+    memory = memory_of(sizes, config, _beside(name, config, rewards, is_gpu=is_gpu), on_gpu=is_gpu)
     free = _free_memory(device)
     work = work_of(config, guidance_costs=not sizes.has_guidance_input)
     measured = None
     if wishes.probes and device is not None and source not in known() and _has_room(memory, free):
-        measured = _measured(config, source, options, device, weights)
+        measured = _measured(config, source, options, device, rewards)
     duration = duration_of(config, measured) if measured else None
     operations = operations_of(sizes, config, work)
     return Plan(
@@ -175,10 +178,10 @@ def _has_room(memory: Memory, free: int | None) -> bool:
 
 
 def _measured(
-    config: RunConfig, source: str, options: Mapping[str, str], device: torch.device, weights: Path
+    config: RunConfig, source: str, options: Mapping[str, str], device: torch.device, rewards: Options
 ) -> Probe:
     try:
-        return probe(config, source, options, device, weights)
+        return probe(config, source, options, device, rewards)
     except ERRORS as error:
         if not is_shortage(error):
             raise
@@ -199,17 +202,17 @@ def operations_of(sizes: Sizes, config: RunConfig, work: Work) -> int:
     return (plain + learned + pass_through(rows, *size).flops * work.images) // rows
 
 
-def _beside(base: str, config: RunConfig, weights: Path, *, is_gpu: bool) -> Beside:
+def _beside(base: str, config: RunConfig, options: Options, *, is_gpu: bool) -> Beside:
     """What rewards and program take: loaded here, and one scoring counted."""
     process = psutil.Process()
     empty = process.memory_info().rss
     if config.algorithm.name == "sft":
         return Beside(process=0 if is_gpu else empty)
-    stack = load_stack(roles.loaded(config), weights)
+    stack = load_stack(roles.loaded(config), options.weights, options=options)
     for name in roles.needed(config):
         if name in stack.unavailable:
             raise LookupError(f"{stack.unavailable[name]}.")
-    judges = samples.judges_of(base, config, weights, "cpu")
+    judges = samples.judges_of(base, config, options.weights, "cpu")
     loaded = process.memory_info().rss - empty
     del judges
     rollout = config.rollout

@@ -19,6 +19,7 @@ from flowgrpo.budget import disk_of
 from flowgrpo.checkpoint import save_checkpoint
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.experience import CALIBRATION_GROUPS
@@ -60,16 +61,20 @@ class Duration:
 
 
 def probe(
-    config: RunConfig, base: str, options: Mapping[str, str], device: torch.device, weights: Path
+    config: RunConfig, base: str, options: Mapping[str, str], device: torch.device, rewards: Options
 ) -> Probe:
     """Loads everything that the run would, and does one micro-batch twice: the first only warms up.
+
+    Args:
+        options: How the base is read, where its files do not say.
+        rewards: What rewards may use while they load.
 
     Raises LookupError, ValueError or OSError where something that the run needs cannot be had.
     """
     small = _one_micro_batch(config)
     started = time.perf_counter()
     learner = Learner(make_policy(small, base, options, device), small.update, small.algorithm)
-    stack = load_stack(loaded(small), weights, str(device))
+    stack = load_stack(loaded(small), rewards.weights, str(device), rewards)
     source = make_source(small, learner, stack)
     loading = _since(started, device)
     if device.type == "cuda":

@@ -12,7 +12,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from flowgrpo.advantages import Advantages
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
+from flowgrpo.rewards.fetch import Options as RewardOptions
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.sources import Groups, Pictures
@@ -42,8 +42,8 @@ class Setup:
     base: str
     options: Mapping[str, str]
     """How the base is read, where its files do not say."""
-    weights: str
-    """Folder of the embedded rewards."""
+    rewards: RewardOptions
+    """What rewards may use while they load; the device is each process's own."""
     names: tuple[str, ...]
     """Rewards to load."""
 
@@ -183,7 +183,7 @@ def follow(world: World, device: torch.device) -> None:
     setup: Setup = world.share()
     policy = make_policy(setup.config, setup.base, setup.options, device, world)
     learner = Learner(policy, setup.config.update, setup.config.algorithm, world)
-    stack = load_stack(setup.names, Path(setup.weights), str(device))
+    stack = load_stack(setup.names, setup.rewards.weights, str(device), setup.rewards)
     source = make_source(setup.config, learner, stack)
     rollouts: list[Rollout] = []
     while (order := world.share()) is not None:

@@ -28,6 +28,7 @@ from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.rated import source_of
 from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
+from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import Columns, update_metrics
@@ -82,7 +83,8 @@ class Trainer:
         self.lead = Lead(self.learner)
         _start_from(db, self.learner, self.parent)
         names = roles.loaded(config)
-        self.stack = load_stack(names, weights, str(device))
+        options = options_for(db, weights, str(device))
+        self.stack = load_stack(names, weights, str(device), options)
         people = follower_of(db, config, self.position, self.stack, weights, str(device))
         if (people or config.people) and self.learner.world.size > 1:
             raise ValueError(
@@ -105,7 +107,7 @@ class Trainer:
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
-        self.lead.begin(Setup(config, base.source, base.options or {}, str(weights), names))
+        self.lead.begin(Setup(config, base.source, base.options or {}, options, names))
 
     def _votes(self) -> dict[str, Any] | None:
         return votes_behind(self.db, self.config, self.gatherer.people, self.gatherer.audience)

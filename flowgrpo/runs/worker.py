@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import BinaryIO, get_args
 
 from flowgrpo.rewards import registry
-from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import EMBEDDED, load_stack
-from flowgrpo.runs import heads, layout
+from flowgrpo.runs import layout
 from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
 from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Painter
 from flowgrpo.runs.job_kinds import KINDS
@@ -31,6 +30,7 @@ from flowgrpo.runs.jobs import Bench, Work, do
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
 from flowgrpo.runs.process import host_of
+from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.score_cache import StoredScores
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import checkpoints, groups, jobs, runs, scores, workers
@@ -105,7 +105,7 @@ class Worker:
         self.device = resolve(device)
         self.turns = Turns(db.home, self.device, self.ending.is_set)
         self.shelf = PolicyShelf(db, self.device)
-        stack = load_stack(EMBEDDED, weights, str(self.device))
+        stack = load_stack(EMBEDDED, weights, str(self.device), options_for(db, weights))
         stack.cache = StoredScores(db)
         self.painter = Painter(db, self.shelf, stack, self._say, self.ending.is_set)
         for name, reason in stack.unavailable.items():
@@ -128,7 +128,7 @@ class Worker:
 
     def _publish_cards(self) -> None:
         """What is known of every reward on this machine, for pages that load no tensors."""
-        options = Options(self.weights, device=str(self.device), head=heads.head_in_use(self.db))
+        options = options_for(self.db, self.weights, str(self.device))
         cards = {name: registry.card(name, options) for name in registry.names()}
         attempt_write("reward cards", lambda: scores.publish_cards(self.db, cards))
 

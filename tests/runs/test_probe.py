@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from flowgrpo.config import RunConfig
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.runs.probe import Probe, duration_of, probe
 from flowgrpo.runs.worker import WEIGHTS
 from tests.runs.helpers import tiny_config
@@ -27,7 +28,7 @@ def config_of(**changes: Any) -> RunConfig:
 @pytest.mark.parametrize("algorithm", ["flow_grpo", "nft", "dpo"])
 def test_every_phase_of_a_micro_batch_is_measured(pipeline: Path, algorithm: str) -> None:
     config = config_of(algorithm={"name": algorithm})
-    measured = probe(config, str(pipeline), {}, torch.device("cpu"), WEIGHTS)
+    measured = probe(config, str(pipeline), {}, torch.device("cpu"), Options(WEIGHTS))
     assert measured.images == config.rollout.group_size
     seconds = (measured.loading, measured.rollout, measured.reward, measured.update, measured.saving)
     assert min(seconds) > 0
@@ -37,7 +38,7 @@ def test_every_phase_of_a_micro_batch_is_measured(pipeline: Path, algorithm: str
 
 def test_a_micro_batch_of_given_pictures_has_no_rewards(pipeline: Path, pictures: Path) -> None:
     config = config_of(**settings(pictures))
-    measured = probe(config, str(pipeline), {}, torch.device("cpu"), WEIGHTS)
+    measured = probe(config, str(pipeline), {}, torch.device("cpu"), Options(WEIGHTS))
     duration = duration_of(config, measured)
     assert duration.update["update"] > 0
     assert duration.total > measured.loading
