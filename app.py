@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from flowgrpo.runs.dispatcher import Dispatcher
     from storage.engine import Database
 
 STARTER = Path(__file__).parent / "flowgrpo" / "starter" / "weights" / "pipeline"
@@ -44,24 +45,25 @@ def _open(home: Path, base: Path | None = None) -> Database:
     return db
 
 
+@contextmanager
+def _opened(home: Path) -> Iterator[Database]:
+    db = _open(home)
+    try:
+        yield db
+    except (LookupError, ValueError, OSError) as error:
+        raise _fail(str(error)) from error
+    finally:
+        db.close()
+
+
 def _check_name(db: Database, folder: Path) -> None:
     from storage.checkpoints import other_base
 
-    other = other_base(db, folder.name, str(folder.resolve()))
-    if other:
+    if other := other_base(db, folder.name, str(folder.resolve())):
         raise _fail(
             f"A base named {folder.name} is known already, from {other}: rename the folder {folder}, "
             "so that the checkpoints of the two are not mixed up."
         )
-
-
-def _dispatch(db: Database, **options: Any) -> Dispatcher:
-    from flowgrpo.runs.dispatcher import Dispatcher
-
-    try:
-        return Dispatcher(db, **options).start()
-    except OSError as error:
-        raise _fail(f"The data folder {db.home} cannot be used: {error}") from error
 
 
 def _register(db: Database, name: str, folder: Path) -> None:
@@ -92,6 +94,7 @@ def serve(
     """Starts the studio in the browser, with the engine that generates and trains behind it."""
     import uvicorn
 
+    from flowgrpo.runs.dispatcher import Dispatcher
     from ui.security import check_host, check_port
     from ui.server import create_app
 
@@ -105,7 +108,10 @@ def serve(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     db = _open(home, base)
     app = create_app(db, host=address)
-    dispatcher = _dispatch(db)
+    try:
+        dispatcher = Dispatcher(db).start()
+    except OSError as error:
+        raise _fail(f"The data folder {db.home} cannot be used: {error}") from error
     shown = f"[{address}]" if ":" in address else address
     typer.echo(f"FlowGRPO Studio: http://{shown}:{number}  (data in {home}; Ctrl+C ends it, runs go on)")
     try:
@@ -140,8 +146,7 @@ def run(
     """Starts a FlowGRPO run without a browser, and waits until it has ended or paused."""
     from flowgrpo.runs.commands import run_to_its_end
 
-    db = _open(home)
-    try:
+    with _opened(home) as db:
         if dry_run:
             from flowgrpo.runs.plan import Wishes, told
 
@@ -150,10 +155,6 @@ def run(
             typer.echo(words)
             raise typer.Exit(0 if fits else 1)
         state = run_to_its_end(db, config, checkpoint, name, typer.echo)
-    except (LookupError, ValueError, OSError) as error:
-        raise _fail(str(error)) from error
-    finally:
-        db.close()
     raise typer.Exit(0 if state == "completed" else 1)
 
 
@@ -168,13 +169,8 @@ def base(
     """Adds a base model to the data folder; the pages then offer it."""
     from flowgrpo.runs.bases import add_base
 
-    db = _open(home)
-    try:
+    with _opened(home) as db:
         made = add_base(db, source, name=name, prediction=prediction, config=config)
-    except (LookupError, ValueError) as error:
-        raise _fail(str(error)) from error
-    finally:
-        db.close()
     typer.echo(f"{made.name} is there: choose it in Studio or Train.")
 
 
@@ -188,14 +184,22 @@ def export(
     """Writes a checkpoint's adapter as one file for other programs."""
     from flowgrpo.runs.export import checked_layout, export_checkpoint
 
-    db = _open(home)
-    try:
-        written = export_checkpoint(db, checkpoint, file, checked_layout(layout))
-    except (LookupError, ValueError, OSError) as error:
-        raise _fail(str(error)) from error
-    finally:
-        db.close()
-    typer.echo(str(written))
+    with _opened(home) as db:
+        typer.echo(str(export_checkpoint(db, checkpoint, file, checked_layout(layout))))
+
+
+@cli.command()
+def accept(
+    reward: Annotated[str, typer.Argument(help="Its name, such as pickscore.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Accept without being asked.")] = False,
+    home: Home = _HOME,
+) -> None:
+    """Shows what has to be known of a reward's licence, and notes that you accept it."""
+    from flowgrpo.runs.reward_options import accept_reward
+
+    with _opened(home) as db:
+        is_accepted = accept_reward(db, reward, typer.echo, lambda: yes or typer.confirm("Accept this?"))
+    raise typer.Exit(0 if is_accepted else 1)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -233,10 +237,8 @@ def doctor(
     """Says what this machine and this data folder have; ends with 1 when the studio could not work."""
     from flowgrpo.runs.doctor import report
 
-    db = _open(home)
-    is_sound = report(db, typer.echo, rewards=rewards, as_json=as_json)
-    db.close()
-    raise typer.Exit(0 if is_sound else 1)
+    with _opened(home) as db:
+        raise typer.Exit(0 if report(db, typer.echo, rewards=rewards, as_json=as_json) else 1)
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from flowgrpo.config import MAX_SEED
-from storage import jobs, scores
-from ui import learning
+from storage import jobs
+from ui import cards, learning
 from ui.forms import whole
 from ui.services import LOCAL_USER, Services
 
@@ -22,16 +22,31 @@ def endpoints(services: Services, said: Said) -> list[Endpoint]:
         _request_head(services, said),
         _learn_from_ratings(services, said),
         _list_rewards(services, said),
+        _accept_notice(services, said),
     ]
 
 
 def _list_rewards(services: Services, said: Said) -> Endpoint:
     def list_rewards() -> list[dict[str, Any]]:
         """Returns the card of every reward that the engine knows on this machine: what it measures, its range
-        and licence, its size, and whether its weights are here; [] until an engine has started."""
-        return list(said(lambda: list(scores.reward_cards(services.db).values())))
+        and licence, its size, and whether its weights are here; [] until an engine has started. Some have a
+        "notice" and are used only once it is "accepted"."""
+        return list(said(lambda: list(cards.reward_cards(services.db).values())))
 
     return list_rewards
+
+
+def _accept_notice(services: Services, said: Said) -> Endpoint:
+    def accept_notice(name: str, sha256: str) -> dict[str, Any]:
+        """Notes that you accept the notice of a reward, and returns its card.
+
+        Args:
+            name: of the reward, as list_rewards has it.
+            sha256: its "notice_sha256": of the text that you read, so that no other is accepted.
+        """
+        return dict(said(lambda: cards.accept(services.db, name, sha256)))
+
+    return accept_notice
 
 
 def _request_head(services: Services, said: Said) -> Endpoint:

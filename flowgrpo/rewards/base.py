@@ -6,6 +6,7 @@ those would teach. Raw values go out; weights and normalisation are `flowgrpo.ad
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar, cast, runtime_checkable
@@ -50,6 +51,11 @@ class RewardSpec:
     """Whether the weights come with the studio."""
     notice: str = ""
     """What a person must know about the licence before the weights are fetched; empty where nothing."""
+
+    @property
+    def notice_sha256(self) -> str:
+        """What stands for the notice where somebody has accepted it; empty without one."""
+        return hashlib.sha256(self.notice.encode()).hexdigest() if self.notice else ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import tempfile
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -57,8 +57,9 @@ class Options:
     """Where fetched heads lie."""
     offline: bool = field(default_factory=is_offline)
     """Nothing is fetched."""
-    accepted: frozenset[str] = frozenset()
-    """Names of the rewards whose licence notice somebody has accepted."""
+    accepted: Mapping[str, str] = field(default_factory=dict)
+    """Name of each reward whose licence notice somebody has accepted, without what stands behind a colon, to
+    that notice's SHA-256."""
     head: Path | None = None
     """The preference head that is in use; None while nothing has been learned from votes."""
 

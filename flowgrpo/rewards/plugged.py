@@ -77,7 +77,7 @@ def disabled(name: str, reason: str) -> dict[str, object]:
     blank: dict[str, object] = {
         "title": name, "kind": "pointwise", "measures": "", "low": 0.0, "high": 1.0, "direction": "disabled",
         "needs": [], "threshold": None, "licence": "", "size_mb": 0.0, "embedded": False, "device": "cpu",
-        "options": "", "notice": "", "accepted": True,
+        "options": "", "notice": "", "notice_sha256": "", "accepted": True,
     }  # fmt: skip
     return {"name": name, **blank, "state": "unavailable", "weights": f"disabled: {reason}"}
 

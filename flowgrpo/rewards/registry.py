@@ -79,8 +79,9 @@ def load(name: str, options: Options) -> Reward:
     """
     entry, option = find(name)
     card = about(name)
-    if card.notice and card.name not in options.accepted:
-        raise Unavailable(f"it waits for somebody to accept this: {card.notice}")
+    if not _is_accepted(card, options):
+        how = f"python app.py accept {name.partition(':')[0]}"
+        raise Unavailable(f"it waits for somebody to accept this: {card.notice} To accept it: {how}")
     if callable(entry.load):
         return entry.load(card, option, options)
     module, _, function = entry.load.partition(":")
@@ -117,7 +118,8 @@ def card(name: str, options: Options) -> dict[str, object]:
         "state": state,
         "weights": sentence,
         "notice": spec.notice,
-        "accepted": not spec.notice or spec.name in options.accepted,
+        "notice_sha256": spec.notice_sha256,
+        "accepted": _is_accepted(spec, options),
     }
 
 
@@ -128,6 +130,11 @@ def direction(spec: RewardSpec) -> str:
     if spec.kind == "gate":
         return f"fails below {spec.threshold:g}"
     return "higher is better"
+
+
+def _is_accepted(spec: RewardSpec, options: Options) -> bool:
+    """Whether there is no notice, or somebody accepted the one that there is, and no other text."""
+    return not spec.notice or options.accepted.get(spec.name.partition(":")[0]) == spec.notice_sha256
 
 
 def _standing(entry: Entry, option: str, options: Options) -> tuple[State, str]:

@@ -45,6 +45,7 @@ PUBLIC = {
     "request_head",
     "learn_from_ratings",
     "list_rewards",
+    "accept_notice",
     "evaluate",
     "get_evaluation",
 }

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.cards import CARDS
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.pickscore import PickScoreReward
 from flowgrpo.rewards.stack import load_stack
@@ -43,6 +44,7 @@ def test_a_long_prompt_is_cut_and_the_page_is_told(
 def test_it_waits_until_somebody_has_accepted_its_notice(weights: Path) -> None:
     waiting = load_stack(["pickscore"], weights).unavailable["pickscore"]
     assert "waits for somebody to accept this" in waiting and "names no licence" in waiting
-    accepted = Options(weights, offline=True, accepted=frozenset({"pickscore"}))
+    assert "python app.py accept pickscore" in waiting
+    accepted = Options(weights, offline=True, accepted={"pickscore": CARDS["pickscore"].notice_sha256})
     reason = load_stack(["pickscore"], weights, options=accepted).unavailable["pickscore"]
     assert "needs" in reason and "fetching is switched off" in reason
