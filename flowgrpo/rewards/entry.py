@@ -34,3 +34,6 @@ class Entry:
     """Where it can run; "cpu" for libraries that know nothing else."""
     options: str = ""
     """For people: what may stand behind a colon."""
+    ask: Callable[[float], object] | None = None
+    """Has a reward of others say what it is, within so many seconds, which makes its card; FailedRewardError
+    where it does not. None where that is known without asking."""

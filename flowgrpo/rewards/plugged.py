@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -11,7 +12,7 @@ from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.rewards.entry import Entry
 from flowgrpo.rewards.fetch import Options, Weights
 from flowgrpo.rewards.httpjson import Server
-from flowgrpo.rewards.isolated import Described, IsolatedReward, describe
+from flowgrpo.rewards.isolated import Described, IsolatedReward, Limits, describe
 from flowgrpo.rewards.options import read_options
 from flowgrpo.rewards.plugins import FoundPlugin, find_plugins
 from flowgrpo.rewards.remote import RemoteReward
@@ -21,6 +22,8 @@ _REMOTE: Final = RewardSpec(
     "remote", "remote reward", "pointwise", 0.0, 1.0, version="", licence="see the server",
     measures="what another program computes, asked over HTTP",
 )  # fmt: skip
+CARD_SECONDS: Final = 20.0
+"""A plug-in may take to say what it is for its card; for one that is to be loaded, people wait longer."""
 _HOW: Final = "its options as name=value, with commas between them"
 
 
@@ -38,23 +41,27 @@ def plugin_entries(taken: Iterable[str]) -> dict[str, Entry]:
 
 
 class _Plugged:
-    """One plug-in, asked at most once what it is."""
+    """One plug-in, asked once what it is; where it gave no answer, again by who waits longer for one."""
 
     def __init__(self, plugin: FoundPlugin) -> None:
         self.plugin = plugin
         self._answer: Described | FailedRewardError | None = None
+        self._waited = 0.0
+        self._lock = threading.Lock()
 
     def entry(self) -> Entry:
-        return Entry(self.card, self.load, options=_HOW)
+        return Entry(self.card, self.load, self.needs, options=_HOW, ask=self.described)
 
-    def described(self) -> Described:
-        """Raises FailedRewardError where it is broken."""
-        if self._answer is None:
-            try:
-                self._answer = describe(self.plugin)
-            except FailedRewardError as error:
-                self._answer = error
-        if isinstance(self._answer, FailedRewardError):
+    def described(self, seconds: float = Limits.load_seconds) -> Described:
+        """Raises FailedRewardError where it is broken, or says nothing within so many seconds."""
+        with self._lock:
+            if not isinstance(self._answer, Described) and seconds > self._waited:
+                self._waited = seconds
+                try:
+                    self._answer = describe(self.plugin, Limits(load_seconds=seconds))
+                except FailedRewardError as error:
+                    self._answer = error
+        if not isinstance(self._answer, Described):
             raise FailedRewardError(str(self._answer))
         return self._answer
 
@@ -62,10 +69,16 @@ class _Plugged:
         """Raises FailedRewardError where it is broken, LookupError for options that it does not take."""
         described = self.described()
         try:
-            read_options(described.options, option)
+            if option:  # without any, what it needs is a matter of its standing
+                read_options(described.options, option)
         except ValueError as error:
             raise LookupError(f'the reward "{name}" does not take "{option}": {error}') from error
         return replace(described.spec, name=f"{name}:{option}" if option else name, version="")
+
+    def needs(self, option: str, options: Options) -> Sequence[Weights]:
+        """No files that the studio knows of; ValueError where an option has to be set."""
+        read_options(self.described().options, option)
+        return ()
 
     def load(self, card: RewardSpec, option: str, options: Options) -> Reward:
         given = read_options(self.described().options, option)
@@ -74,12 +87,21 @@ class _Plugged:
 
 def disabled(name: str, reason: str) -> dict[str, object]:
     """The card of a plug-in that is broken, with the keys of `registry.card`."""
-    blank: dict[str, object] = {
-        "title": name, "kind": "pointwise", "measures": "", "low": 0.0, "high": 1.0, "direction": "disabled",
+    return _blank(name) | {"direction": "disabled", "state": "unavailable", "weights": f"disabled: {reason}"}
+
+
+def unasked(name: str) -> dict[str, object]:
+    """The card of a plug-in that has not said yet what it is, with the same keys."""
+    words = "it has not said yet what it is"
+    return _blank(name) | {"direction": "not known yet", "state": "not asked", "weights": words}
+
+
+def _blank(name: str) -> dict[str, object]:
+    return {
+        "name": name, "title": name, "kind": "pointwise", "measures": "", "low": 0.0, "high": 1.0,
         "needs": [], "threshold": None, "licence": "", "size_mb": 0.0, "embedded": False, "device": "cpu",
         "options": "", "notice": "", "notice_sha256": "", "accepted": True,
     }  # fmt: skip
-    return {"name": name, **blank, "state": "unavailable", "weights": f"disabled: {reason}"}
 
 
 def _remote_card(name: str, option: str) -> RewardSpec:

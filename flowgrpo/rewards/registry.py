@@ -16,7 +16,7 @@ from flowgrpo.rewards.base import Reward, RewardSpec
 from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.rewards.entry import Entry, Load
 from flowgrpo.rewards.fetch import Options, State, Unavailable, standing
-from flowgrpo.rewards.plugged import REMOTE, disabled, plugin_entries
+from flowgrpo.rewards.plugged import CARD_SECONDS, REMOTE, disabled, plugin_entries
 from flowgrpo.rewards.stock import STOCK
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
@@ -88,14 +88,19 @@ def load(name: str, options: Options) -> Reward:
     return cast("Load", getattr(import_module(module), function))(card, option, options)
 
 
-def card(name: str, options: Options) -> dict[str, object]:
+def card(name: str, options: Options, seconds: float = CARD_SECONDS) -> dict[str, object]:
     """What a page shows of a reward, as JSON takes it; nothing is loaded and nothing fetched.
+
+    Args:
+        seconds: A plug-in may take to say what it is.
 
     Raises:
         LookupError: There is no such reward, or it takes no such option.
     """
     entry, option = find(name)
     try:
+        if entry.ask is not None:
+            entry.ask(seconds)
         spec = about(name)
     except FailedRewardError as error:
         return disabled(name, str(error))
@@ -121,6 +126,15 @@ def card(name: str, options: Options) -> dict[str, object]:
         "notice_sha256": spec.notice_sha256,
         "accepted": _is_accepted(spec, options),
     }
+
+
+def is_ours(name: str) -> bool:
+    """Whether the card is known without asking somebody else's code.
+
+    Raises:
+        LookupError: There is no such reward.
+    """
+    return find(name)[0].ask is None
 
 
 def direction(spec: RewardSpec) -> str:

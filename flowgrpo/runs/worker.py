@@ -20,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, get_args
 
-from flowgrpo.rewards import registry
 from flowgrpo.rewards.stack import EMBEDDED, load_stack
 from flowgrpo.runs import layout
 from flowgrpo.runs.device import Turns, describe, resolve, use_all_cores
@@ -30,10 +29,11 @@ from flowgrpo.runs.jobs import Bench, Work, do
 from flowgrpo.runs.keeper import UNTIL_STDIN_CLOSES, worker_id
 from flowgrpo.runs.patience import attempt_write, insist
 from flowgrpo.runs.process import host_of
+from flowgrpo.runs.publishing import RewardCards
 from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.score_cache import StoredScores
 from flowgrpo.runs.shelf import PolicyShelf
-from storage import checkpoints, groups, jobs, runs, scores, workers
+from storage import checkpoints, groups, jobs, runs, workers
 from storage.engine import Database, open_database
 from storage.errors import UNAVAILABLE
 from storage.locks import FileLock, GaveUpError
@@ -105,8 +105,10 @@ class Worker:
         self.device = resolve(device)
         self.turns = Turns(db.home, self.device, self.ending.is_set)
         self.shelf = PolicyShelf(db, self.device)
-        stack = load_stack(EMBEDDED, weights, str(self.device), options_for(db, weights))
+        options = options_for(db, weights, str(self.device))
+        stack = load_stack(EMBEDDED, weights, str(self.device), options)
         stack.cache = StoredScores(db)
+        self.cards = RewardCards(db, options, self.ending.is_set)
         self.painter = Painter(db, self.shelf, stack, self._say, self.ending.is_set)
         for name, reason in stack.unavailable.items():
             _log.warning("reward %s: %s", name, reason)
@@ -115,7 +117,10 @@ class Worker:
         self.beacon.say(state)
 
     def warm_up(self) -> None:
-        """Loads the newest base, so that the first group does not wait for it."""
+        """Loads the newest base, so that the first group does not wait for it; the rewards' cards come first,
+        since it may be one that cannot be loaded.
+        """
+        self.cards.publish()
         bases = [
             checkpoint for checkpoint in checkpoints.list_checkpoints(self.db) if checkpoint.path is None
         ]
@@ -123,14 +128,7 @@ class Worker:
             self.beacon.say("starting", f"loading {bases[-1].name}")
             with suppress(GaveUpError), self.turns.turn():
                 self.shelf.get(bases[-1])
-        self._publish_cards()
         self.beacon.say("idle", describe(self.device))
-
-    def _publish_cards(self) -> None:
-        """What is known of every reward on this machine, for pages that load no tensors."""
-        options = options_for(self.db, self.weights, str(self.device))
-        cards = {name: registry.card(name, options) for name in registry.names()}
-        attempt_write("reward cards", lambda: scores.publish_cards(self.db, cards))
 
     def loop(self) -> None:
         """Works until `ending` is set."""
@@ -177,6 +175,8 @@ class Worker:
             requeue,
             partial(jobs.fail_job, self.db, job.id),
         )
+        if job.kind == "fit_head":  # the card of `human` says whether there is a head
+            self.cards.publish()
 
     def _paint_waiting(self) -> None:
         """Paints what people wait for while a long job is under way."""

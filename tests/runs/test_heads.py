@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgrpo.runs.worker import WEIGHTS, Worker
-from storage import jobs, ratings, snapshots
+from storage import jobs, ratings, scores, snapshots
 from storage.engine import Database
 from storage.models import Checkpoint
 from storage.models_judging import Job
@@ -21,6 +21,7 @@ def _one_thread() -> None:
 def done(db: Database) -> Job:
     asked = jobs.request_job(db, "fit_head", {})
     worker = Worker(db, "cpu", WEIGHTS)
+    worker.cards.publish()
     assert worker._did_a_job()
     worker.beacon.end()
     return jobs.get_job(db, asked.id)
@@ -39,6 +40,7 @@ def test_a_job_fits_a_head_and_ranks_what_is_open(db: Database, tiny: Checkpoint
     offered = ratings.next_task(db, "local")
     assert offered is not None and offered.group.id in {view.group.id for view in waiting}
     assert offered.group.priority is not None
+    assert scores.reward_cards(db)["human"]["state"] == "here"  # published again after the fit
 
 
 def test_without_votes_the_job_says_what_to_do(db: Database, tiny: Checkpoint) -> None:

@@ -84,6 +84,15 @@ def test_a_worker_publishes_the_card_of_every_reward(db: Database) -> None:
     assert {"verifier", "clip", "aesthetic", "human", "safety"} <= set(cards)
     assert cards["verifier"]["state"] == "here"
     assert cards["human"]["state"] == "unavailable"
+    assert worker.cards.join(30.0)  # no plug-in is installed here
+
+
+def test_a_base_that_cannot_be_loaded_costs_no_cards(db: Database, base: Checkpoint) -> None:
+    worker = Worker(db, "cpu", WEIGHTS)
+    with pytest.raises(LookupError):
+        worker.warm_up()
+    worker.beacon.end()
+    assert scores.reward_cards(db)["verifier"]["state"] == "here"
 
 
 def test_a_job_whose_worker_ends_is_queued_again_and_blamed_only_for_its_death(db: Database) -> None:

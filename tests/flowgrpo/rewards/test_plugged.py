@@ -87,3 +87,22 @@ def test_a_remote_reward_without_an_address_says_what_it_needs(weights: Path) ->
         "unavailable: it needs an address behind a colon, such as remote:http://127.0.0.1:8765"
     )
     assert "it needs an address" in load_stack(["remote"], weights).unavailable["remote"]
+
+
+def test_a_plug_in_that_wants_an_option_set_has_a_card_that_says_so(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(tmp_path, "keyed", "keyed = keyed:plugin")
+    (tmp_path / "keyed.py").write_text(
+        "from flowgrpo.rewards.base import RewardSpec\n"
+        "from flowgrpo.rewards.plugins import Plugin\n"
+        'OPTIONS = {"type": "object", "properties": {"key": {"type": "string"}}, "required": ["key"]}\n'
+        'SPEC = RewardSpec("keyed", "keyed", "pointwise", 0.0, 1.0, "1", "MIT", notice="Yours alone.")\n'
+        "plugin = Plugin(SPEC, lambda options, device: None, OPTIONS)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bare, keyed = (registry.card(name, Options(weights)) for name in ("keyed", "keyed:key=a"))
+    assert bare["weights"] == "unavailable: the option key is not set"
+    assert keyed["state"] == "here" and not keyed["accepted"]
+    accepted = Options(weights, accepted={"keyed": registry.about("keyed").notice_sha256})
+    assert registry.card("keyed:key=b", accepted)["accepted"]
