@@ -3,9 +3,9 @@ measured."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from flowgrpo.config import RunConfig
 from flowgrpo.starter.vocabulary import parse_prompt, unknown_words
@@ -13,6 +13,8 @@ from flowgrpo.work import work_of
 from ui.components import span
 
 Level = Literal["ok", "warn", "bad"]
+Cards = Mapping[str, Mapping[str, Any]]
+"""Name of a reward to its card, as `ui.cards` has it."""
 MIN_FREE = 500_000_000
 """Bytes that a run needs for its log, images and checkpoints."""
 LOW_FREE = 2_000_000_000
@@ -37,6 +39,7 @@ class Facts:
         seconds_per_evaluation: measured on finished groups; None before the first.
         ahead: titles of runs that are queued or running.
         checkpoint_is_there: whether the checkpoint's files are on the disk.
+        cards: what the engine knows of each reward; empty where none has started yet.
     """
 
     base: str
@@ -45,6 +48,7 @@ class Facts:
     seconds_per_evaluation: float | None
     ahead: Sequence[str]
     checkpoint_is_there: bool
+    cards: Cards = field(default_factory=dict)
 
 
 def checks(config: RunConfig, facts: Facts) -> list[Check]:
@@ -53,7 +57,7 @@ def checks(config: RunConfig, facts: Facts) -> list[Check]:
         _files(facts),
         _prompts(config),
         *_words(config, facts),
-        _rewards(config),
+        *_rewards(config, facts.cards),
         _groups(config),
         _disk(facts),
         _time(config, facts),
@@ -101,11 +105,67 @@ def _words(config: RunConfig, facts: Facts) -> list[Check]:
     return found
 
 
-def _rewards(config: RunConfig) -> Check:
+def _rewards(config: RunConfig, cards: Cards) -> list[Check]:
+    """What keeps a reward from being used or costs something, then all of them in a line."""
+    weighted = [name for name, weight in config.reward_weights.items() if weight]
+    found = [line for name in weighted for line in _reward(name, cards, "weight")]
+    found += [line for name in config.gates for line in _reward(name, cards, "gate")]
+    found += [line for name in config.monitors for line in _reward(name, cards, "monitor")]
+    if any(line.level == "bad" for line in found):
+        return found
     names = ", ".join(f"{name} {weight:g}" for name, weight in config.reward_weights.items())
     if len(config.reward_weights) == 1:
-        return Check("warn", f"One reward only ({names}): a single reward is easier to cheat than two.")
-    return Check("ok", f"Rewards: {names}.")
+        words = f"One reward only ({names}): a single reward is easier to cheat than two."
+        return [*found, Check("warn", words)]
+    return [*found, Check("ok", f"Rewards: {names}.")]
+
+
+def _reward(name: str, cards: Cards, use: Literal["weight", "gate", "monitor"]) -> Iterator[Check]:
+    """What the engine's card of a reward has to say of a run that uses it; nothing before there are cards."""
+    key, _, option = name.partition(":")
+    if not cards:
+        return
+    card = cards.get(key)
+    if card is None:
+        yield Check(
+            "bad",
+            f"There is no reward {name} here: write one of {', '.join(cards)}, or install the plug-in that "
+            "brings it and start the studio again.",
+        )
+    elif use == "weight" and card["kind"] in ("gate", "monitor"):
+        yield Check("bad", f"The reward {name} is a {card['kind']} and teaches nothing: give it no weight.")
+    elif problem := _problem(name, card, use):
+        # a run goes on without what it only watches
+        yield Check("warn" if use == "monitor" else "bad", problem)
+    elif card["state"] == "not asked":
+        yield Check("warn", f"The reward {name} has not said yet what it is: the run will ask it.")
+    elif option:  # the card is that of the name alone
+        yield Check("ok", f"The reward {name}: what stands behind the colon is read when the run starts.")
+    elif card["state"] == "to fetch":
+        yield Check("warn", f"The reward {name} is {card['weights']}.")
+
+
+def _problem(name: str, card: Mapping[str, Any], use: str) -> str:
+    """Why a run cannot use a reward, and what to do; empty where it can.
+
+    The state of a card is that of the name alone. With an option other weights count, unless the card says
+    that the reward cannot be used whatever stands behind the colon.
+    """
+    key, _, option = name.partition(":")
+    is_broken = card["direction"] == "disabled" or bool(card.get("missing"))
+    is_fitted_by_the_run = key == "human" and use == "weight"
+    if is_broken or (card["state"] == "unavailable" and not option and not is_fitted_by_the_run):
+        return (
+            f"The reward {name} is {card['weights']}. Mend that and start the studio again, or leave it out."
+        )
+    if option and not card["options"] and card["state"] != "not asked":
+        return f"The reward {key} takes no option, and {name} has one: write {key} alone."
+    if not card["accepted"]:
+        return (
+            f"The reward {name} waits for somebody to accept this: {card['notice']} "
+            f"Accept it by python app.py accept {key}, or leave it out."
+        )
+    return ""
 
 
 def _groups(config: RunConfig) -> Check:

@@ -15,6 +15,7 @@ from storage.groups import GroupView
 from storage.models import Checkpoint, GroupKind, Image, Run, RunBeat, RunEvent
 from ui import forms, weights
 from ui.asking import Question, question_of
+from ui.cards import reward_cards
 from ui.components import render, span
 from ui.components.curves import curves_of
 from ui.components.strip import settings_line
@@ -89,6 +90,7 @@ def check(services: Services, checkpoint_id: object, form: RunForm) -> tuple[Run
                 if run.state in (*runs.ACTIVE, "queued")
             ],
             checkpoint_is_there=checkpoint.path is None or (home / checkpoint.path).exists(),
+            cards=reward_cards(services.db),
         ),
     )
 

@@ -100,7 +100,7 @@ def _blank(name: str) -> dict[str, object]:
     return {
         "name": name, "title": name, "kind": "pointwise", "measures": "", "low": 0.0, "high": 1.0,
         "needs": [], "threshold": None, "licence": "", "size_mb": 0.0, "embedded": False, "device": "cpu",
-        "options": "", "notice": "", "notice_sha256": "", "accepted": True,
+        "missing": [], "options": "", "notice": "", "notice_sha256": "", "accepted": True,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ libraries of one reward cost nothing to the others. The judge is not here: it mu
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final, cast
@@ -104,7 +105,8 @@ def card(name: str, options: Options, seconds: float = CARD_SECONDS) -> dict[str
         spec = about(name)
     except FailedRewardError as error:
         return disabled(name, str(error))
-    state, sentence = _standing(entry, option, options)
+    missing = [library for library in entry.libraries if find_spec(library) is None]
+    state, sentence = _standing(entry, option, options, missing)
     return {
         "name": spec.name,
         "title": spec.title,
@@ -120,6 +122,7 @@ def card(name: str, options: Options, seconds: float = CARD_SECONDS) -> dict[str
         "embedded": spec.embedded,
         "device": options.device if entry.device == "any" else "cpu",
         "options": entry.options,
+        "missing": missing,
         "state": state,
         "weights": sentence,
         "notice": spec.notice,
@@ -151,10 +154,9 @@ def _is_accepted(spec: RewardSpec, options: Options) -> bool:
     return not spec.notice or options.accepted.get(spec.name.partition(":")[0]) == spec.notice_sha256
 
 
-def _standing(entry: Entry, option: str, options: Options) -> tuple[State, str]:
-    absent = [library for library in entry.libraries if find_spec(library) is None]
-    if absent:
-        return "unavailable", f"unavailable: needs the package {' and '.join(absent)}"
+def _standing(entry: Entry, option: str, options: Options, missing: Sequence[str]) -> tuple[State, str]:
+    if missing:
+        return "unavailable", f"unavailable: needs the package {' and '.join(missing)}"
     try:
         return standing(entry.weights(option, options), options)
     except ValueError as error:  # an option that names nothing
