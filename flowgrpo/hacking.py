@@ -4,7 +4,8 @@ A grid is drawn at the same prompts and seeds each time, so that one grid differ
 alone. Its metrics are `held_out/<name>`: means over its images of the judges (scores that take no part in
 training), of the rewards, of the diversity and of the looks. `held_out_error/<name>` is the standard error of
 a judge's or a reward's difference to the base, paired by image; `look_std/<look>`, known of the base alone,
-the std over images.
+the std over images. `held_out_base/<name>` is there where a reward is another version than it was when the
+base's grid was drawn (a refitted head): the base's mean by what it is now. Only that may be compared.
 Pure functions of history, like `flowgrpo.guards`.
 """
 
@@ -31,6 +32,7 @@ DIVERSITY_LOSS = 0.3
 LOOK_DRIFT = 4.0
 """Standard deviations of the base's images by which saturation, contrast or sharpness may move."""
 _ROUNDING = 1e-6
+_SCORED_AGAIN = "held_out_base/"
 LOOKS = ("saturation", "contrast", "sharpness")
 
 
@@ -60,7 +62,7 @@ def hacking(
     grids = _grids(base, history)
     if len(grids) < 2:
         return []
-    falling = list(_exploited(grids, judges))
+    falling = list(_exploited(grids, judges, weights or {}))
     known = {alarm.subject for alarm in falling}
     outrun = _outrun(grids, [judge for judge in judges if judge not in known], weights or {})
     return [*falling, *outrun, *_alike(grids), *_drifted(grids)]
@@ -74,8 +76,9 @@ def certainty(base: Mapping[str, float], now: Mapping[str, float], weights: Mapp
     total = 0.0
     for name, weight in weights.items():
         metric, error = f"held_out/{name}", now.get(f"held_out_error/{name}", math.nan)
-        if weight and metric in base and metric in now and math.isfinite(error):
-            rises.append(weight * (now[metric] - base[metric]) / max(error, _ROUNDING))
+        start = now.get(f"{_SCORED_AGAIN}{name}", base.get(metric, math.nan))
+        if weight and metric in now and math.isfinite(start) and math.isfinite(error):
+            rises.append(weight * (now[metric] - start) / max(error, _ROUNDING))
             total += abs(weight)
     return sum(rises) / total if total else math.nan
 
@@ -92,9 +95,9 @@ def _grids(base: Mapping[str, float], history: History) -> list[Grid]:
     return grids
 
 
-def _exploited(grids: Sequence[Grid], judges: Sequence[str]) -> Iterator[Alarm]:
+def _exploited(grids: Sequence[Grid], judges: Sequence[str], weights: Mapping[str, float]) -> Iterator[Alarm]:
     last = grids[-EVALUATIONS - 1 :]
-    if len(last) <= EVALUATIONS or not last[-1].reward > last[0].reward:
+    if len(last) <= EVALUATIONS or not _rose(grids[0].metrics, last, weights):
         return
     for judge in judges:
         values = [grid.metrics.get(f"held_out/{judge}", math.nan) for grid in last]
@@ -106,6 +109,15 @@ def _exploited(grids: Sequence[Grid], judges: Sequence[str]) -> Iterator[Alarm]:
                 "the reward is likely being exploited"
             )
             yield Alarm("hacking", "pause", sentence, judge, size=lost, age=last[0].age)
+
+
+def _rose(base: Mapping[str, float], last: Sequence[Grid], weights: Mapping[str, float]) -> bool:
+    """Whether the rewards rose over these grids; where one of them became another version, so that its
+    training values have no common zero, whether they stand above the base's by what they are now.
+    """
+    if any(name.startswith(_SCORED_AGAIN) for grid in last for name in grid.metrics):
+        return certainty(base, last[-1].metrics, weights) > 0
+    return last[-1].reward > last[0].reward
 
 
 def _outrun(grids: Sequence[Grid], judges: Sequence[str], weights: Mapping[str, float]) -> Iterator[Alarm]:

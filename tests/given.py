@@ -16,11 +16,12 @@ class Given:
     name: str = "given"
     kind: Kind = "pointwise"
     threshold: float | None = None
+    version: str = "1"
 
     @property
     def spec(self) -> RewardSpec:
         return RewardSpec(
-            self.name, self.name, self.kind, 0.0, 1.0, "1", "Apache-2.0", threshold=self.threshold
+            self.name, self.name, self.kind, 0.0, 1.0, self.version, "Apache-2.0", threshold=self.threshold
         )
 
     def score(self, batch: ScoreBatch) -> ScoreResult:

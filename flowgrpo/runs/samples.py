@@ -70,6 +70,14 @@ def judges_of(base: str, config: RunConfig, weights: Path, device: str) -> Rewar
     return RewardStack(load_stack(rest, weights, device).rewards)
 
 
+@dataclass(frozen=True)
+class BaseScores:
+    """What a reward of one version says about the images of the base's grid."""
+
+    version: str
+    values: Tensor
+
+
 @dataclass
 class Grids:
     """Draws, scores and judges the grids of one run.
@@ -88,7 +96,7 @@ class Grids:
     judges: RewardStack
     tick: Callable[[], None]
     _of_base: dict[str, Tensor] = field(default_factory=dict)
-    _rewards_of_base: dict[str, Tensor] = field(default_factory=dict)
+    _rewards_of_base: dict[str, BaseScores] = field(default_factory=dict)
 
     def draw(self, update: int, checkpoint_id: str, micro_batch: int) -> dict[str, float]:
         """Draws and stores the grid of an update with the weights that the policy has now.
@@ -98,7 +106,8 @@ class Grids:
 
         Returns:
             `held_out/<name>`: means of rewards, judges and looks over the grid; `held_out_error/<name>`: how
-            sure the difference of a judge or a weighted reward to the base's grid is.
+            sure the difference of a judge or a weighted reward to the base's grid is; `held_out_base/<name>`:
+            the base's mean by a weighted reward that is another version by now, such as a refitted head.
 
         Raises:
             BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
@@ -115,25 +124,40 @@ class Grids:
         return found | self._rewarded(columns, update) | self._judged(drawn, update)
 
     def _rewarded(self, columns: Mapping[str, list[float]], update: int) -> dict[str, float]:
-        """How sure the differences of the weighted rewards to the base's grid are."""
+        """How sure the differences of the weighted rewards to the base's grid are, and what the base's is by
+        those that have changed since it was drawn: values of two versions have no difference.
+        """
         now = {n: torch.tensor(column) for n, column in columns.items() if self.config.reward_weights.get(n)}
+        versions = self.stack.versions
         if update == 0:
-            self._rewards_of_base = now
+            self._rewards_of_base = {name: BaseScores(versions[name], now[name]) for name in now}
             return {}
-        base = self._base_rewards(now)
-        errors = {name: _error(values, base.get(name)) for name, values in now.items()}
-        return {f"held_out_error/{name}": error for name, error in errors.items() if math.isfinite(error)}
+        drawn = self._drawn_rewards(now)
+        same = {name: base for name, base in drawn.items() if base.version == versions.get(name)}
+        again = self._scored_again(drawn.keys() - same.keys())
+        base = same | again
+        errors = {f"held_out_error/{n}": _error(v, base[n].values) for n, v in now.items() if n in base}
+        means = {f"held_out_base/{n}": one.values.nanmean().item() for n, one in again.items()}
+        return {name: number for name, number in (errors | means).items() if math.isfinite(number)}
 
-    def _base_rewards(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The rewards of the base's grid, from their rows where another attempt drew it."""
+    def _drawn_rewards(self, names: Iterable[str]) -> dict[str, BaseScores]:
+        """The rewards of the base's grid as it was drawn, from their rows where another attempt drew it."""
         if not self._rewards_of_base:
             shown = [image for view in grid_of(self.db, self.run.id, 0) for image in view.images]
             for name in names:
                 scores = [image.scores.get(name) for image in shown]
                 values = [score.value if score else None for score in scores]
                 column = torch.tensor([math.nan if value is None else value for value in values])
-                self._rewards_of_base[name] = column
+                version = next((score.version for score in scores if score), "")
+                self._rewards_of_base[name] = BaseScores(version, column)
         return self._rewards_of_base
+
+    def _scored_again(self, names: Iterable[str]) -> dict[str, BaseScores]:
+        """The base's grid by what these rewards are now."""
+        rewards = {name: self.stack.rewards[name] for name in names if name in self.stack.rewards}
+        drawn = self._drawn_by_base() if rewards else []
+        scored = RewardStack(rewards).score(_batch(drawn)) if drawn else {}
+        return {name: BaseScores(rewards[name].spec.version, one.values) for name, one in scored.items()}
 
     def _group(
         self, prompt: str, seeds: list[int], update: int, checkpoint_id: str, micro_batch: int
@@ -184,14 +208,16 @@ class Grids:
     def _base_scores(self) -> dict[str, Tensor]:
         """The judges' scores of the base's grid, from its images where another attempt drew it."""
         if not self._of_base:
-            views = grid_of(self.db, self.run.id, 0)
-            drawn = [
-                (view.group.prompt, [self._read(one.image.sha256) for one in view.images]) for view in views
-            ]
+            drawn = self._drawn_by_base()
             if drawn:
                 scored = self.judges.score(_batch(drawn))
                 self._of_base = {name: result.values for name, result in scored.items()}
         return self._of_base
+
+    def _drawn_by_base(self) -> list[tuple[str, list[Pixels]]]:
+        """Prompts and images of the base's grid, from their files."""
+        views = grid_of(self.db, self.run.id, 0)
+        return [(view.group.prompt, [self._read(one.image.sha256) for one in view.images]) for view in views]
 
     def _read(self, sha256: str) -> Pixels:
         return read_png(blobs.path_of(self.db.home, sha256))

@@ -150,6 +150,24 @@ def test_how_certain_a_rise_is_is_weighed_over_the_rewards_that_tell() -> None:
     assert math.isnan(certainty(base, now, {"new": 1.0}))
 
 
+@pytest.mark.parametrize(("again", "level"), [(0.9, None), (0.52, "pause")])
+def test_a_reward_that_is_another_version_now_is_held_to_what_that_says_of_the_base(
+    again: float, level: str | None
+) -> None:
+    """The values rise from 0.5 to 0.9; whether the images did, the base by the new version tells."""
+    history = one_grid(0.9, 0.84)
+    history[-1]["held_out_base/bright"] = again
+    assert [alarm.level for alarm in hacking(PLANTED, history, JUDGES, WEIGHTS)] == ([level] if level else [])
+    assert [alarm.level for alarm in hacking(BASE, history, JUDGES, WEIGHTS)] == ([level] if level else [])
+
+
+@pytest.mark.parametrize(("again", "found"), [(0.95, []), (0.89, ["hacking"])])
+def test_training_rewards_of_two_versions_are_not_taken_for_a_rise(again: float, found: list[str]) -> None:
+    history = run_of([0.85, 0.8, 0.7], RISING, held_out__bright=0.9, held_out_error__bright=0.01)
+    history[-1]["held_out_base/bright"] = again
+    assert names(hacking(PLANTED, history, JUDGES, WEIGHTS)) == found
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_run_whose_judge_rises_half_as_surely_as_its_rewards_never_fires(seed: int) -> None:
     """Grids of one run share prompts and seeds, and most of their noise: between two it is half an error."""
