@@ -138,7 +138,7 @@ class Gatherer:
             stds,
             diversity=columns.rewards.get(DIVERSITY),
             clip=self.config.update.advantage_clip,
-            gate_failed=gate_failed(self.config, source.stack, columns.rewards),
+            gate_failed=gate_failed(self.config, source.stack, columns),
             config=with_base_caps(self.config.advantages, self.config.reward_weights, self.position.ceilings),
             running=self._running(source.prompts(number, num_groups)),
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 from flowgrpo.config import RunConfig
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
-from flowgrpo.runs.scoring import DIVERSITY
+from flowgrpo.runs.scoring import DIVERSITY, Columns
 
 
 def weighted(config: RunConfig) -> list[str]:
@@ -74,14 +74,16 @@ def holds_to_references(config: RunConfig, stack: RewardStack) -> bool:
     return any(kinds.get(name) == "reference" for name in (*weighted(config), *config.monitors))
 
 
-def gate_failed(config: RunConfig, stack: RewardStack, rewards: Mapping[str, Tensor]) -> Tensor | None:
-    """`(group, sample)`: where an image is below the threshold of a gate; None without gates.
+def gate_failed(config: RunConfig, stack: RewardStack, columns: Columns) -> Tensor | None:
+    """`(group, sample)`: where an image did not pass a gate; None without gates.
 
-    A missing score fails nothing: it is reported (`unscored_share/<gate>`), and pauses the run where there
-    are many.
+    It did not where it is below the threshold, and where the gate failed to score it: what nobody could look
+    at is not praised. Where the gate abstains, it has nothing to forbid.
     """
-    failed = [rewards[name] < _threshold(stack, name) for name in config.gates]  # NaN is not below anything
-    return torch.stack(failed).any(0) if failed else None
+    shut = [  # NaN is not below anything
+        (columns.rewards[name] < _threshold(stack, name)) | columns.failed[name] for name in config.gates
+    ]
+    return torch.stack(shut).any(0) if shut else None
 
 
 def role_metrics(config: RunConfig, stack: RewardStack, rewards: Mapping[str, Tensor]) -> dict[str, float]:

@@ -33,11 +33,13 @@ class Columns:
         rewards: Reward name to (group, sample); NaN where there is no score.
         reasons: Reward name to why its first missing score is missing; failures before abstentions.
         failures: `failed_share/<reward>`: the share of sound images that it should have scored and did not.
+        failed: Reward name to (group, sample): where there is no score although the reward did not abstain.
     """
 
     rewards: dict[str, Tensor]
     reasons: dict[str, str]
     failures: dict[str, float]
+    failed: dict[str, Tensor]
 
 
 def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
@@ -52,21 +54,21 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
     rewards: dict[str, Tensor] = {}
     reasons: dict[str, str] = {}
     failures: dict[str, float] = {}
+    failed: dict[str, Tensor] = {}
     for name, result in stack.score(ScoreBatch(images, prompts, groups, references)).items():
         is_held = name in stack.rewards and stack.rewards[name].spec.kind == "reference"
         adrift = unheld & ~broken if is_held else torch.zeros_like(broken)
         values = result.values.masked_fill(broken | adrift, float("nan"))
         rewards[name] = values.reshape(len(rollouts), -1)
         gone = zip(result.reasons, broken.tolist(), adrift.tolist(), strict=True)
-        missing = [
-            BROKEN if b else BROKEN_ANCHOR if a else reason for reason, b, a in gone if a or b or reason
-        ]
+        why = [BROKEN if b else BROKEN_ANCHOR if a else reason for reason, b, a in gone]
+        failed[name] = torch.tensor([_is_failure(reason) for reason in why]).reshape(len(rollouts), -1)
+        missing = sorted(filter(None, why), key=_is_excused)  # failures first
         if missing:
-            failures_first = sorted(missing, key=_is_no_failure)
-            reasons[name] = str(failures_first[0])
-        failed = sum(not _is_no_failure(reason) for reason in missing)
-        failures[f"failed_share/{name}"] = failed / max(int((~broken).sum()), 1)
-    return Columns(rewards, reasons, failures)
+            reasons[name] = str(missing[0])
+        count = sum(not _is_excused(reason) for reason in missing)
+        failures[f"failed_share/{name}"] = count / max(int((~broken).sum()), 1)
+    return Columns(rewards, reasons, failures, failed)
 
 
 def _references(rollouts: Sequence[Rollout]) -> tuple[Tensor | None, Tensor]:
@@ -78,7 +80,13 @@ def _references(rollouts: Sequence[Rollout]) -> tuple[Tensor | None, Tensor]:
     return images, ~torch.cat([anchor.is_finite.cpu() for anchor in anchors])
 
 
-def _is_no_failure(reason: str | None) -> bool:
+def _is_failure(reason: str | None) -> bool:
+    """Whether an image has no score and nobody said that it need not have one."""
+    return reason is not None and not isinstance(reason, Abstained)
+
+
+def _is_excused(reason: str | None) -> bool:
+    """Whether the reward is not to blame."""
     return reason in BROKEN_IMAGES or isinstance(reason, Abstained)
 
 

@@ -6,7 +6,7 @@ them is the same however many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -103,8 +103,7 @@ class Groups:
         parts: list[Columns] = [part for part in world.gather(own) if part is not None]
         if world.size == 1 or len(parts) == 1:
             return parts[0]
-        first: Mapping[str, torch.Tensor] = parts[0].rewards
-        rewards = own.rewards if own else {name: column[:0] for name, column in first.items()}
+        own = own or _no_groups(parts[0])
         reasons = {name: reason for part in reversed(parts) for name, reason in part.reasons.items()}
         sizes = [len(next(iter(part.rewards.values()))) for part in parts]
         failures = {
@@ -112,7 +111,8 @@ class Groups:
             / sum(sizes)
             for name in parts[0].failures
         }
-        return Columns(world.gather_groups(rewards, num_groups), reasons, failures)
+        rewards, failed = (world.gather_groups(one, num_groups) for one in (own.rewards, own.failed))
+        return Columns(rewards, reasons, failures, failed)
 
     def share_of(self, advantages: Advantages | None, rollouts: list[Rollout]) -> Advantages:
         """The rows of this process's groups."""
@@ -120,6 +120,12 @@ class Groups:
         del rollouts
         own = self.learner.world.mine(len(advantages.values))
         return Advantages(advantages.values[own], advantages.is_counted[own], advantages.dead_groups[own])
+
+
+def _no_groups(like: Columns) -> Columns:
+    """The columns of a process that had nothing to score."""
+    rewards, failed = ({n: c[:0] for n, c in one.items()} for one in (like.rewards, like.failed))
+    return replace(like, rewards=rewards, failed=failed)
 
 
 def _anchored(rollout: Rollout, images: torch.Tensor, is_finite: torch.Tensor) -> Rollout:

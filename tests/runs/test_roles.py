@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from flowgrpo.config import RunConfig
-from flowgrpo.rewards.base import ScoreBatch, ScoreResult, scored, unscored
+from flowgrpo.rewards.base import Abstained, ScoreBatch, ScoreResult, scored, unscored
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits, roles, trainer
 from flowgrpo.runs.experience import Experience
 from flowgrpo.runs.position import Position
+from flowgrpo.runs.scoring import Columns
 from flowgrpo.runs.train import run_config
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.worker import WEIGHTS
@@ -95,15 +97,44 @@ def test_what_fails_a_gate_is_counted_and_nothing_of_it_is_praised(
 def test_the_better_half_alone_passes_a_gate_at_the_median() -> None:
     values = torch.tensor([[0.1, 0.4, 0.6, float("nan")], [0.9, 0.8, 0.2, 0.5]])
     stack = stack_of(Given(bright, "safety", "gate", threshold=0.5))
-    failed = roles.gate_failed(config(gates=("safety",)), stack, {"safety": values})
+    silent = Columns({"safety": values}, {}, {}, {"safety": torch.zeros(2, 4, dtype=torch.bool)})
+    failed = roles.gate_failed(config(gates=("safety",)), stack, silent)
     assert failed is not None
     assert failed.tolist() == [[True, True, False, False], [False, False, True, False]]
     metrics = roles.role_metrics(config(gates=("safety",)), stack, {"safety": values})
     assert metrics == {"gate/safety": pytest.approx(3 / 7), "unscored_share/safety": pytest.approx(1 / 8)}
-    assert roles.gate_failed(config(), stack, {}) is None
+    assert roles.gate_failed(config(), stack, silent) is None
 
 
-def test_a_gate_that_cannot_score_fails_nothing_and_pauses_the_run_by_its_name(
+def first_of_each_group_missing(reason: str) -> Callable[[ScoreBatch], ScoreResult]:
+    def answer(batch: ScoreBatch) -> ScoreResult:
+        is_first = [n == 0 or batch.groups[n] != batch.groups[n - 1] for n in range(len(batch))]
+        reasons = tuple(reason if first else None for first in is_first)
+        return ScoreResult(torch.ones(len(batch)).masked_fill(torch.tensor(is_first), float("nan")), reasons)
+
+    return answer
+
+
+@pytest.mark.parametrize("is_failure", [True, False])
+def test_what_a_gate_failed_to_score_is_never_praised_and_what_it_abstained_from_is_free(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, is_failure: bool
+) -> None:
+    reason = "the detector is gone" if is_failure else Abstained("there is nobody in this prompt")
+    gate = Given(first_of_each_group_missing(reason), "safety", "gate", threshold=0.5)
+    one = trainer_with(db, tiny, monkeypatch, gate, gates=["safety"])
+    one.stack.rewards["verifier"] = Given(first_of_each_group_is_best, "verifier")
+    advantages = first_rollout(one).advantages
+    assert advantages is not None
+    assert (advantages.values[:, 0] > 0).all() != is_failure
+    assert (advantages.values[:, 0] <= 0).all() == is_failure
+
+
+def first_of_each_group_is_best(batch: ScoreBatch) -> ScoreResult:
+    places = [n - batch.groups.index(group) for n, group in enumerate(batch.groups)]
+    return scored(-torch.tensor(places).float())
+
+
+def test_a_gate_that_cannot_score_lets_nothing_be_praised_and_pauses_the_run_by_its_name(
     db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Given(lambda batch: unscored(len(batch), "the detector is gone"), "safety", "gate", threshold=0.5)
@@ -113,6 +144,7 @@ def test_a_gate_that_cannot_score_fails_nothing_and_pauses_the_run_by_its_name(
     numbers = metrics_of(db, one.run, 1)
     assert numbers["unscored_share/safety"] == numbers["failed_share/safety"] == 1.0
     assert "gate/safety" not in numbers
+    assert numbers["advantage/mean"] < 0
     assert "safety left images without a score: the detector is gone." in said(db, one.run)
     assert any("could not score 100%" in sentence for sentence in said(db, one.run, "alarm"))
 
