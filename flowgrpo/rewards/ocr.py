@@ -29,6 +29,8 @@ NOTHING_QUOTED: Final = Abstained(
 )
 UNASKED: Final = "unasked characters"
 """Detail: characters read in an image whose prompt quotes nothing; NaN where it does."""
+_FORMULA: Final = 2
+"""1: each of several texts was held against everything that was read."""
 _QUOTED: Final = re.compile('"([^"]*)"|“([^”]*)”|„([^“”]*)[“”]|«([^»]*)»|「([^」]*)」')
 """Not between single quotes: those are apostrophes."""
 _DETECTION_SIDE: Final = 480
@@ -51,7 +53,7 @@ class OcrReward:
                 "Det.limit_side_len": _DETECTION_SIDE,
             }
         )
-        self.spec = replace(card, version=f"rapidocr {version('rapidocr')}")
+        self.spec = replace(card, version=f"rapidocr {version('rapidocr')}, formula {_FORMULA}")
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
         """How exactly each prompt's quoted texts can be read; their mean where there are several."""
@@ -84,23 +86,34 @@ def plain(text: str) -> str:
 
 
 def similarity(asked: list[str], found: str) -> float:
-    """Mean over the texts that were asked for; NaN for none."""
-    shares = [_one(plain(text), plain(found)) for text in asked]
+    """Mean over the texts that were asked for; NaN for none.
+
+    One text alone is held against everything that was read, as published (Flow-GRPO, arXiv 2505.05470). Of
+    several, each is held against the stretch that is most like it: the others are no mistakes of its own.
+    """
+    shares = [_one(plain(text), plain(found), anywhere=len(asked) > 1) for text in asked]
     return sum(shares) / len(shares) if shares else float("nan")
 
 
-def _one(asked: str, found: str) -> float:
-    return 1.0 if asked in found else 1 - min(edits(asked, found), len(asked)) / len(asked)
+def _one(asked: str, found: str, *, anywhere: bool) -> float:
+    if asked in found:
+        return 1.0
+    return 1 - min(edits(asked, found, anywhere=anywhere), len(asked)) / len(asked)
 
 
-def edits(first: str, second: str) -> int:
-    """Levenshtein's distance: letters to insert, delete or replace."""
-    row = list(range(len(second) + 1))
+def edits(first: str, second: str, *, anywhere: bool = False) -> int:
+    """Letters to insert, delete or replace: Levenshtein's distance.
+
+    Args:
+        anywhere: to the stretch of `second` that is nearest to `first`, the empty one included (Sellers,
+            1980).
+    """
+    row = [0] * (len(second) + 1) if anywhere else list(range(len(second) + 1))
     for i, letter in enumerate(first, 1):
         above, row = row, [i]
         for j, other in enumerate(second, 1):
             row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (letter != other)))
-    return row[-1]
+    return min(row) if anywhere else row[-1]
 
 
 def _readable(image: Tensor) -> Tensor:

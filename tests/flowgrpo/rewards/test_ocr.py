@@ -81,3 +81,29 @@ def test_spaces_and_capitals_do_not_count_and_no_score_is_below_zero(found: str,
 
 def test_several_texts_count_alike() -> None:
     assert similarity(["OPEN", "BAR"], "open") == 0.5
+
+
+@pytest.mark.parametrize(
+    ("found", "shares"),
+    [
+        ("HELLO WORLB", (1.0, 0.8)),
+        ("WORLD HELLO", (1.0, 1.0)),
+        ("HE11O sale WORLD", (0.6, 1.0)),
+        ("WORLD", (0.2, 1.0)),
+        ("", (0.0, 0.0)),
+    ],
+)
+def test_of_several_texts_each_is_held_to_what_is_most_like_it(
+    found: str, shares: tuple[float, float]
+) -> None:
+    assert similarity(["HELLO", "WORLD"], found) == pytest.approx(sum(shares) / 2)
+
+
+@given(st.text("ab", max_size=5), st.text("abc", max_size=6))
+def test_the_nearest_stretch_is_the_nearest_of_all_stretches(text: str, found: str) -> None:
+    stretches = [found[i:j] for i in range(len(found) + 1) for j in range(i, len(found) + 1)]
+    assert edits(text, found, anywhere=True) == min(edits(text, stretch) for stretch in stretches)
+
+
+def test_the_version_names_the_formula_since_scores_are_kept_by_it(reward: OcrReward) -> None:
+    assert reward.spec.version.endswith(", formula 2")
