@@ -218,6 +218,8 @@ def run_html(services: Services, run_id: str | None) -> str:
             run.config.get("reward_weights", {}),
             has_held_out=bool(run.config.get("held_out_prompts")),
             is_guided=bool(run.config.get("update", {}).get("reference_guidance")),
+            gates=run.config.get("gates", ()),
+            monitors=run.config.get("monitors", ()),
         ),
         samples=samples_of(services, run.id),
         checkpoints=made,

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from flowgrpo.rewards.base import Abstained, Reward, RewardSpec, ScoreBatch, ScoreResult
-from flowgrpo.rewards.checks import checked, constant_warning
+from flowgrpo.rewards.checks import checked, constant_warning, own_warning
 
 _KEPT: Final = ("pointwise", "gate", "monitor")
 Kept = tuple[float | None, str | None]
@@ -158,8 +158,8 @@ def _joined(
         for label, column in fresh.details.items()
         if column.shape == fresh.values.shape
     }
-    own = fresh.warning if fresh.warning != constant_warning(name, fresh.values) else None
-    return ScoreResult(values, tuple(reasons), details, own or constant_warning(name, values))
+    warning = own_warning(name, fresh) or constant_warning(name, values)
+    return ScoreResult(values, tuple(reasons), details, warning)
 
 
 def _worth_keeping(result: ScoreResult, index: int) -> Kept | None:

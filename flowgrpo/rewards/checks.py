@@ -98,3 +98,8 @@ def constant_warning(name: str, values: Tensor) -> str | None:
         return None
     same = f"the same value, {present[0]:.4g}"
     return f"the {name} reward gave all {len(present)} images {same}: it teaches nothing here"
+
+
+def own_warning(name: str, result: ScoreResult) -> str | None:
+    """What a reward says of its column itself: without the warning that it cannot tell the images apart."""
+    return result.warning if result.warning != constant_warning(name, result.values) else None

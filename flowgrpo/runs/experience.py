@@ -18,7 +18,14 @@ from flowgrpo.runs.audience import PEOPLE, USUAL_STD, Audience
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.rated import RatedGroups
-from flowgrpo.runs.roles import gate_failed, kinds_of, needed, role_metrics, weighted
+from flowgrpo.runs.roles import (
+    detail_metrics,
+    gate_failed,
+    kinds_of,
+    needed,
+    role_metrics,
+    weighted,
+)  # fmt: skip
 from flowgrpo.runs.scoring import (
     DIVERSITY,
     Columns,
@@ -100,6 +107,7 @@ class Gatherer:
         rollouts, columns, _ = self._scored(self.source, 0, CALIBRATION_GROUPS, phase, on_base=True)
         stds = self._measure(self.source, columns.rewards)
         self.watch.gaps(columns.reasons)
+        self.watch.notes(columns.warnings)
         names = weighted(self.config)
         if not any(name in stds for name in names):
             why = "; ".join(columns.reasons.get(name, name) for name in names)
@@ -130,6 +138,7 @@ class Gatherer:
         num_groups, said = self.config.rollout.groups_per_update, self._ask_people()
         rollouts, columns, times = self._scored(source, number, num_groups, "sampling")
         self.watch.gaps(columns.reasons)
+        self.watch.notes(columns.warnings)
         self._calibrate_late(source, number, columns)
         rewards, weights, stds = self._with_people(number, rollouts, columns)
         advantages = combine(
@@ -208,6 +217,7 @@ class Gatherer:
             **reward_metrics(taught, self.config.reward_weights),
             **shares,
             **role_metrics(self.config, source.stack, columns.rewards),
+            **detail_metrics(self.config, columns.details),
             **failed,
             **sample_metrics(rollouts),
             "advantage/mean": advantages.metrics["advantage_mean"],

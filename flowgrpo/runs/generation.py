@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 from flowgrpo.config import SamplingConfig
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.checks import own_warning
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout, denoise
 from flowgrpo.runs.failpoints import failpoint
@@ -31,6 +33,8 @@ NO_MEMORY = (
     "or try again when nothing else runs on it."
 )
 
+_log = logging.getLogger(__name__)
+
 
 class CanceledError(Exception):
     """The group is no longer wanted; nothing of it needs to be undone."""
@@ -42,6 +46,14 @@ class BrokenImagesError(ValueError):
 
 class InterruptedDrawingError(Exception):
     """This process has to end; the group goes back into the queue with the images that it has."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was said of a group: reward name to values, None where there is none; and to warnings."""
+
+    values: dict[str, list[float | None]]
+    warnings: dict[str, str]
 
 
 @dataclass
@@ -82,7 +94,9 @@ class Painter:
         images, pixels = self._draw(group, config, policy, checkpoint.name)
         self.say("scoring")
         self._phase(group, "scoring", now=True)
-        store_scores(self.db, self.stack, group, images, pixels)
+        stored = store_scores(self.db, self.stack, group, images, pixels)
+        for name, warning in stored.warnings.items():
+            _log.info("%s says: %s", name, warning)
         groups.finish_group(self.db, group.id)
 
     def _draw(
@@ -167,15 +181,18 @@ def store_image(
 
 def store_scores(
     db: Database, stack: RewardStack, group: ImageGroup, images: list[Image], pixels: list[Pixels]
-) -> dict[str, list[float | None]]:
-    """Scores a whole group; each reward's values, None where there is none, are also returned."""
+) -> Stored:
+    """Scores a whole group, and stores the scores."""
     batch = ScoreBatch(torch.stack(pixels), [group.prompt] * len(pixels), [0] * len(pixels))
     rows: list[ScoreInput] = []
-    columns: dict[str, list[float | None]] = {}
+    stored = Stored({}, {})
     for name, result in stack.score(batch).items():
         values = [None if value != value else value for value in result.values.tolist()]
-        columns[name] = values
+        stored.values[name] = values
+        warning = own_warning(stack.rewards[name].spec.name, result) if name in stack.rewards else None
+        if warning:  # that one group has one value says little
+            stored.warnings[name] = warning
         for image, value, reason in zip(images, values, result.reasons, strict=True):
             rows.append(ScoreInput(image.id, name, stack.versions[name], value, reason))
     groups.add_scores(db, rows)
-    return columns
+    return stored

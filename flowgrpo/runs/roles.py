@@ -6,6 +6,7 @@ fit, the run does not start.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -15,6 +16,9 @@ from flowgrpo.config import RunConfig
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
 from flowgrpo.runs.scoring import DIVERSITY, Columns
+
+_READER = "ocr"
+"""Counts text that nobody asked for, whatever it is used for."""
 
 
 def weighted(config: RunConfig) -> list[str]:
@@ -99,6 +103,16 @@ def role_metrics(config: RunConfig, stack: RewardStack, rewards: Mapping[str, Te
         elif len(scored):
             metrics[f"monitor/{name}"] = scored.double().mean().item()
     return metrics
+
+
+def detail_metrics(config: RunConfig, details: Mapping[str, Mapping[str, Tensor]]) -> dict[str, float]:
+    """`detail/<reward>/<label>`: means of what monitors and `ocr` measure beside their value."""
+    shown = [name for name in details if name in config.monitors or name.partition(":")[0] == _READER]
+    means = {
+        f"detail/{name}/{label}": numbers.double().mean().item()
+        for name in shown for label, numbers in details[name].items()
+    }  # fmt: skip
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
 
 
 def _threshold(stack: RewardStack, name: str) -> float:

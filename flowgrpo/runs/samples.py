@@ -86,6 +86,7 @@ class Grids:
         stack: the rewards whose scores are stored with the images.
         judges: what the run is not rewarded by; their scores stay out of the rows that people see.
         tick: called after each network call; what it raises ends the grid.
+        warnings: what each reward said last of the images of a grid.
     """
 
     db: Database
@@ -95,6 +96,7 @@ class Grids:
     stack: RewardStack
     judges: RewardStack
     tick: Callable[[], None]
+    warnings: dict[str, str] = field(default_factory=dict)
     _of_base: dict[str, Tensor] = field(default_factory=dict)
     _rewards_of_base: dict[str, BaseScores] = field(default_factory=dict)
 
@@ -188,9 +190,10 @@ class Grids:
             raise
         pixels = list(drawn.images_uint8.cpu())
         images = [store_image(self.db, group, i, image, sampling, model) for i, image in enumerate(pixels)]
-        scores = store_scores(self.db, self.stack, group, images, pixels)
+        stored = store_scores(self.db, self.stack, group, images, pixels)
+        self.warnings |= stored.warnings
         groups.finish_group(self.db, group.id)
-        return pixels, scores
+        return pixels, stored.values
 
     def _judged(self, drawn: Sequence[tuple[str, list[Pixels]]], update: int) -> dict[str, float]:
         """Means of looks and judges, and how sure a judge's difference to the base's grid is."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from flowgrpo.guards import ENTROPY, LATENT_STD
 from flowgrpo.looks import entropy, looks
-from flowgrpo.rewards.base import Abstained, ScoreBatch
+from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult
+from flowgrpo.rewards.checks import own_warning
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout
 from flowgrpo.update import UpdateMetrics
@@ -34,12 +35,16 @@ class Columns:
         reasons: Reward name to why its first missing score is missing; failures before abstentions.
         failures: `failed_share/<reward>`: the share of sound images that it should have scored and did not.
         failed: Reward name to (group, sample): where there is no score although the reward did not abstain.
+        warnings: Reward name to what a person should know of its column.
+        details: Reward name and label to further numbers of sound images, as many as there are.
     """
 
     rewards: dict[str, Tensor]
     reasons: dict[str, str]
     failures: dict[str, float]
     failed: dict[str, Tensor]
+    warnings: dict[str, str] = field(default_factory=dict)
+    details: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
@@ -55,8 +60,11 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
     reasons: dict[str, str] = {}
     failures: dict[str, float] = {}
     failed: dict[str, Tensor] = {}
+    warnings: dict[str, str] = {}
+    details: dict[str, dict[str, Tensor]] = {}
+    specs = {name: reward.spec for name, reward in stack.rewards.items()}
     for name, result in stack.score(ScoreBatch(images, prompts, groups, references)).items():
-        is_held = name in stack.rewards and stack.rewards[name].spec.kind == "reference"
+        is_held = name in specs and specs[name].kind == "reference"
         adrift = unheld & ~broken if is_held else torch.zeros_like(broken)
         values = result.values.masked_fill(broken | adrift, float("nan"))
         rewards[name] = values.reshape(len(rollouts), -1)
@@ -68,7 +76,30 @@ def score(stack: RewardStack, rollouts: Sequence[Rollout]) -> Columns:
             reasons[name] = str(missing[0])
         count = sum(not _is_excused(reason) for reason in missing)
         failures[f"failed_share/{name}"] = count / max(int((~broken).sum()), 1)
-    return Columns(rewards, reasons, failures, failed)
+        warning = _warning(specs.get(name), result)
+        if warning:
+            warnings[name] = warning
+        details[name] = _details(result, ~(broken | adrift))
+    return Columns(rewards, reasons, failures, failed, warnings, details)
+
+
+def _warning(spec: RewardSpec | None, result: ScoreResult) -> str | None:
+    """What the reward says of its column; that it says the same of all images is worth a word only where its
+    differences should teach.
+    """
+    if spec is None or spec.kind in ("pointwise", "groupwise"):
+        return result.warning
+    return own_warning(spec.name, result)
+
+
+def _details(result: ScoreResult, sound: Tensor) -> dict[str, Tensor]:
+    """Label to the numbers of sound images that have one."""
+    found: dict[str, Tensor] = {}
+    for label, column in result.details.items():
+        if column.shape == result.values.shape:
+            numbers = column.detach().float().cpu()[sound]
+            found[label] = numbers[numbers.isfinite()]
+    return found
 
 
 def _references(rollouts: Sequence[Rollout]) -> tuple[Tensor | None, Tensor]:

@@ -6,7 +6,7 @@ them is the same however many processes there are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -112,7 +112,8 @@ class Groups:
             for name in parts[0].failures
         }
         rewards, failed = (world.gather_groups(one, num_groups) for one in (own.rewards, own.failed))
-        return Columns(rewards, reasons, failures, failed)
+        warnings = {name: said for part in reversed(parts) for name, said in part.warnings.items()}
+        return Columns(rewards, reasons, failures, failed, warnings, _details([p.details for p in parts]))
 
     def share_of(self, advantages: Advantages | None, rollouts: list[Rollout]) -> Advantages:
         """The rows of this process's groups."""
@@ -120,6 +121,16 @@ class Groups:
         del rollouts
         own = self.learner.world.mine(len(advantages.values))
         return Advantages(advantages.values[own], advantages.is_counted[own], advantages.dead_groups[own])
+
+
+def _details(parts: Sequence[Mapping[str, Mapping[str, torch.Tensor]]]) -> dict[str, dict[str, torch.Tensor]]:
+    """The details of all processes; a label may be missing where nothing had it."""
+    labels = {(name, label): None for part in parts for name, column in part.items() for label in column}
+    found: dict[str, dict[str, torch.Tensor]] = {}
+    for name, label in labels:
+        there = [part[name][label] for part in parts if label in part.get(name, {})]
+        found.setdefault(name, {})[label] = torch.cat(there)
+    return found
 
 
 def _no_groups(like: Columns) -> Columns:

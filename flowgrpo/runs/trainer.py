@@ -346,6 +346,7 @@ class Trainer:
         except NO_GRID as error:
             _log.warning("no sample grid at update %d: %s", number, error)
             return
+        self.watch.notes(self.grids.warnings)
         self._note(number, metrics)
 
     def _shown_checkpoint(self) -> str:

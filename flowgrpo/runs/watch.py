@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from storage.engine import Database
 from storage.models import Run
 
 MAX_REASONS = 3
+_NUMBER = re.compile(r"-?\d[\d.]*(e[+-]?\d+)?")
 _GAP = " left images without a score: "
 _log = logging.getLogger(__name__)
 
@@ -59,6 +61,19 @@ class Watch:
             start = f"{name}{_GAP}"
             if sum(sentence.startswith(start) for _, sentence in self._said) < MAX_REASONS:
                 self.warn(f"{start}{reason}.")
+
+    def notes(self, warnings: Mapping[str, str]) -> None:
+        """Passes on what rewards say of their columns: reward name to what was said.
+
+        Two sentences that differ in numbers alone are of one kind, and each kind is told once; of each reward
+        only the first few.
+        """
+        for name, words in warnings.items():
+            start = f"{name} says: "
+            for sentence in dict.fromkeys(f"{start}{part}." for part in words.split("; ")):
+                told = {_kind(other) for _, other in self._said if other.startswith(start)}
+                if len(told) < MAX_REASONS and _kind(sentence) not in told:
+                    self.warn(sentence)
 
     def recall(self, history: Mapping[int, Mapping[str, float]]) -> None:
         """Takes up the metrics of earlier attempts, by update; alarms that held then are not new."""
@@ -115,6 +130,10 @@ class Watch:
             return True
 
         return attempt_write(kind, write) is not None
+
+
+def _kind(sentence: str) -> str:
+    return _NUMBER.sub("#", sentence)
 
 
 def in_words(alarm: Alarm) -> str:

@@ -167,6 +167,32 @@ def test_a_monitor_is_shown_and_changes_nothing(
     assert not {"reward/pixel_stats", "reward_std/pixel_stats", "failed_share/pixel_stats"} & metrics.keys()
 
 
+def test_what_a_monitor_measures_beside_its_value_and_what_it_says_are_written_down(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(batch: ScoreBatch) -> ScoreResult:
+        values = brightness(batch) / 255
+        warning = f"read the first 77 tokens of {len(batch)} prompts; images of 8x8 are enlarged"
+        return ScoreResult(values, (None,) * len(batch), {"clipped": values * 0 + 0.25}, warning)
+
+    one = trainer_with(
+        db, tiny, monkeypatch, Given(answer, "pixel_stats", "monitor"), monitors=["pixel_stats"], samples=2
+    )
+    one.train()
+    numbers = metrics_of(db, one.run, 2)
+    assert numbers["detail/pixel_stats/clipped"] == 0.25
+    told = [sentence for sentence in said(db, one.run) if sentence.startswith("pixel_stats says: ")]
+    assert len(told) == 2  # once each, whatever number of images there were
+    assert told[1] == "pixel_stats says: images of 8x8 are enlarged."
+
+
+def test_details_are_those_of_monitors_and_of_the_reader() -> None:
+    column = {"label": torch.tensor([1.0, 3.0]), "never": torch.zeros(0)}
+    details = dict.fromkeys(("verifier", "ocr", "pixel_stats"), column)
+    found = roles.detail_metrics(config(monitors=("pixel_stats",)), details)
+    assert found == {"detail/ocr/label": 2.0, "detail/pixel_stats/label": 2.0}
+
+
 @pytest.mark.parametrize(
     ("reward", "changes", "sentence"),
     [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from flowgrpo.policies import Conditioning
-from flowgrpo.rewards.base import Abstained, ScoreResult
+from flowgrpo.rewards.base import Abstained, Kind, ScoreResult, scored
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.scoring import BROKEN, score
@@ -39,6 +40,27 @@ def test_a_broken_image_is_named_where_nothing_else_is_missing() -> None:
     columns = score(stack_of(result), [rollout_of(2, broken=0)])
     assert columns.reasons == {"given": BROKEN}
     assert columns.rewards["given"].isnan().tolist() == [[True, False]]
+
+
+def test_warnings_and_the_details_of_sound_images_come_with_the_columns() -> None:
+    details = {"clipped": torch.tensor([0.1, 0.2, NAN, 0.9]), "of the group": torch.zeros(2)}
+    result = ScoreResult(torch.arange(4.0), (None,) * 4, details, "read the first 77 tokens")
+    columns = score(stack_of(result), [rollout_of(2), rollout_of(2, broken=1)])
+    assert columns.warnings == {"given": "read the first 77 tokens"}
+    assert list(columns.details["given"]) == ["clipped"]
+    assert columns.details["given"]["clipped"].tolist() == pytest.approx([0.1, 0.2])
+
+
+@pytest.mark.parametrize(("kind", "is_told"), [("pointwise", True), ("gate", False), ("reference", False)])
+def test_one_value_for_all_images_is_worth_a_word_only_of_what_should_tell_them_apart(
+    kind: Kind, is_told: bool
+) -> None:
+    threshold = 0.5 if kind == "gate" else None
+    stack = RewardStack(
+        {"given": Given(lambda batch: scored(torch.ones(len(batch))), kind=kind, threshold=threshold)}
+    )
+    columns = score(stack, [rollout_of(2)])
+    assert ("gave all 2 images the same value" in columns.warnings.get("given", "")) == is_told
 
 
 def stack_of(result: ScoreResult, name: str = "given") -> RewardStack:

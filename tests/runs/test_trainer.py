@@ -260,6 +260,24 @@ def test_a_reason_that_changes_each_time_is_told_a_few_times_only(db: Database, 
     assert len(said(db, watch.run)) == 3
 
 
+def test_what_a_reward_says_of_its_columns_is_told_once_a_kind_in_every_attempt_together(
+    db: Database, tiny: Checkpoint
+) -> None:
+    run = begin(db, new_run(db, tiny))
+    Watch(db, run).notes({"clip": "1 of 2 prompts are longer than the 77 tokens; images are small"})
+    again = Watch(db, run)
+    for number in range(9):
+        again.notes({"clip": f"{number} of 20 prompts are longer than the 77 tokens"})
+        again.notes({"pixels": f"the same value, {number}.5e-07"})
+        again.notes({"other": f"a {'very ' * number}long story"})
+    assert said(db, run)[:3] == [
+        "clip says: 1 of 2 prompts are longer than the 77 tokens.",
+        "clip says: images are small.",
+        "pixels says: the same value, 0.5e-07.",
+    ]
+    assert len(said(db, run)) == 3 + 3
+
+
 def test_a_grid_says_how_sure_the_rise_of_a_reward_is_also_where_another_attempt_drew_the_bases(
     db: Database, tiny: Checkpoint
 ) -> None:

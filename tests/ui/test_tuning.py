@@ -244,6 +244,24 @@ def test_a_curve_ends_where_its_last_value_is(services: Services, db: Database, 
     assert curve.path.startswith("M4.0 92.0") and curve.path.endswith("296.0 4.0")
 
 
+def test_gates_and_monitors_have_curves_of_their_own(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form())
+    running(db, run)
+    numbers = {"gate/safety": 0.25, "monitor/pixel_stats": 0.4, "detail/pixel_stats/jpeg bits": 2.0}
+    looks = {"detail/pixel_stats/saturation": 0.4, "monitor/other": 1.0}
+    runs.record_metrics(db, run.id, 1, 1, {"reward/clip": 0.5} | numbers | looks)
+    metrics = runs.metrics_since(db, run.id, -1)
+    curves = curves_of(metrics, {"clip": 0.3}, gates=["safety"], monitors=["pixel_stats"])
+    assert [(curve.title, curve.last) for curve in curves] == [
+        ("clip × 0.3", "0.500"),
+        ("safety: failed", "25%"),
+        ("pixel_stats, watched", "0.4"),
+        ("pixel_stats: jpeg bits", "2"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("held_out", "words"), [("", "dashed: fixed samples"), ("portrait, mohawk", "dashed: held out")]
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from storage.models import Metric
@@ -43,6 +43,7 @@ FIXED: tuple[Plan, ...] = (
     Plan("contrast", "held_out/contrast", "{:.3f}", "healthy: like the base's", floor=0.0),
     Plan("sharpness", "held_out/sharpness", "{:.3f}", "healthy: like the base's", floor=0.0),
 )
+_WATCHED = "watched only"
 GUIDED = Plan("distance, guided base", "policy/kl", "{:.2g}", "healthy: falls", floor=0.0)
 
 
@@ -66,15 +67,21 @@ def curves_of(
     *,
     has_held_out: bool = True,
     is_guided: bool = False,
+    gates: Sequence[str] = (),
+    monitors: Sequence[str] = (),
 ) -> list[Curve]:
-    """The cards of a run: its rewards by weight, then the fixed ones; those without a point yet are left
-    out. `has_held_out` tells whether the fixed samples are of prompts that are not trained on, `is_guided`
-    whether the run is held to the guided base, which it comes closer to."""
+    """The cards of a run: its rewards by weight, its gates, what it watches, then the fixed ones; those
+    without a point yet are left out. `has_held_out` tells whether the fixed samples are of prompts that are
+    not trained on, `is_guided` whether the run is held to the guided base, which it comes closer to."""
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
     fixed = [GUIDED if is_guided and plan.name == GUIDED.name else plan for plan in FIXED]
-    plans = [*_reward_plans(weights, "held out" if has_held_out else "fixed samples"), *fixed]
+    plans = [
+        *_reward_plans(weights, "held out" if has_held_out else "fixed samples"),
+        *_watched_plans(points, gates, monitors),
+        *fixed,
+    ]
     return [
         _curve(plan, points[plan.name], points.get(plan.dashed or "", ()))
         for plan in plans
@@ -94,6 +101,25 @@ def _reward_plans(weights: Mapping[str, float], beside: str) -> list[Plan]:
         )
         for name in names
     ]
+
+
+def _watched_plans(names: Iterable[str], gates: Sequence[str], monitors: Sequence[str]) -> list[Plan]:
+    """What fails each gate, each monitor's value, and what rewards measure beside their value, but for looks
+    that have a card of their own.
+    """
+    failed = [
+        Plan(f"{name}: failed", f"gate/{name}", "{:.0%}", "healthy: does not rise", floor=0.0, ceiling=1.0)
+        for name in gates
+    ]
+    watched = [Plan(f"{name}, watched", f"monitor/{name}", "{:.3g}", _WATCHED) for name in monitors]
+    own = {plan.title for plan in FIXED}
+    details = [name.split("/", 1)[1].rsplit("/", 1) for name in sorted(names) if name.startswith("detail/")]
+    beside = [
+        Plan(f"{reward}: {label}", f"detail/{reward}/{label}", "{:.3g}", _WATCHED)
+        for reward, label in details
+        if label not in own
+    ]
+    return [*failed, *watched, *beside]
 
 
 def _curve(plan: Plan, points: Points, beside: Points) -> Curve:
