@@ -77,6 +77,13 @@ class Child:
         self.end()
         raise FailedRewardError(reason)
 
+    def kill(self) -> None:
+        """Kills it and what it started, from another thread than that which asks: that one is told that the
+        pipes are closed, and ends what is left.
+        """
+        if self.process.poll() is None:  # its number may be somebody else's by now
+            _kill(self.process)
+
     def _too_slow(self, seconds: float) -> str:
         return f"the {self.name} reward did not answer within {seconds:g} s"
 
@@ -106,10 +113,14 @@ def _listen(stream: IO[bytes], name: str, last_words: deque[str]) -> None:
                 _log.info("%s: %s", name, text)
 
 
-def _end(process: subprocess.Popen[bytes], listener: threading.Thread) -> None:
-    """Ends a child and what it started."""
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], listener: threading.Thread) -> None:
+    """Ends a child and what it started."""
+    _kill(process)
     process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:

@@ -147,6 +147,8 @@ class IsolatedReward:
         self._lock = threading.Lock()
         self._failures, self._rests_until, self._last_reason = 0, 0.0, ""
         self._child: Child | None = None
+        self._newest: Child | None = None
+        self._is_interrupted = False
         self.spec = self._start()
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
@@ -163,6 +165,7 @@ class IsolatedReward:
                 said, values = child.ask({"op": "score", **header}, data, seconds=seconds)
                 result = self._read(said, values)
             except FailedRewardError as error:
+                self._refuse_when_interrupted()
                 self._note(str(error))
                 raise
             self._failures = 0
@@ -175,6 +178,16 @@ class IsolatedReward:
         if self._child is not None:
             self._child.end()
             self._child = None
+
+    def interrupt(self) -> None:
+        """Ends what is being scored or loaded, from another thread; nothing is scored any more."""
+        self._is_interrupted = True
+        if self._newest is not None:
+            self._newest.kill()
+
+    def _refuse_when_interrupted(self) -> None:
+        if self._is_interrupted:
+            raise FailedRewardError(f"the {self.spec.name} reward was not waited for: the run stops")
 
     def _read(self, said: Header, values: bytes) -> ScoreResult | None:
         """The column; None where the child says that there is none."""
@@ -197,6 +210,7 @@ class IsolatedReward:
             self._failures, self._rests_until = 0, time.monotonic() + self.limits.rest_seconds
 
     def _running(self) -> Child:
+        self._refuse_when_interrupted()
         if self._child is None:
             if time.monotonic() < self._rests_until:
                 raise FailedRewardError(
@@ -220,7 +234,9 @@ class IsolatedReward:
     def _start(self) -> RewardSpec:
         """Starts a child and loads the plug-in in it."""
         plugin, seconds = self.plugin, self.limits.load_seconds
-        child = Child(plugin.name, self.command or child_command())
+        child = self._newest = Child(plugin.name, self.command or child_command())
+        if self._is_interrupted:
+            child.kill()
         try:
             described = described_by(child, plugin, seconds)
             options = with_defaults(described.options, self.given)

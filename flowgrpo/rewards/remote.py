@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ from flowgrpo.rewards.httpjson import NoAnswerError, Server
 KINDS: Final[tuple[Kind, ...]] = ("pointwise", "gate", "monitor")
 """What may be asked in pieces: values that depend on the image and its prompt alone."""
 _LONGEST_PAUSE: Final = 8.0
+_LOOK_SECONDS: Final = 0.2
+"""How often one that waits looks whether it still should."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class RemoteReward:
                 f"retries, got {self.asking.batch_size}, {self.asking.concurrency} and {self.asking.retries}"
             )
         self.server = Server(url, self.asking.timeout)
+        self._interrupted = threading.Event()
         try:
             self.spec = _read_spec(name, self._insist("spec"))
         except NoAnswerError as error:
@@ -122,12 +124,41 @@ class RemoteReward:
         """Asks until there is an answer, or no further try is left."""
         for attempt in range(self.asking.retries + 1):
             try:
-                return self.server.ask(path, question)
+                return self._ask(path, question)
             except NoAnswerError as error:
                 if not error.is_passing or attempt == self.asking.retries:
                     raise
-            time.sleep(min(self.asking.pause * 2**attempt, _LONGEST_PAUSE))
+            self._interrupted.wait(min(self.asking.pause * 2**attempt, _LONGEST_PAUSE))
         raise AssertionError("the last try returns or raises")
+
+    def _ask(self, path: str, question: dict[str, Any] | None) -> dict[str, Any]:
+        """One try, in a thread that is left to itself when nobody waits for it any more."""
+        answers: list[dict[str, Any]] = []
+        failures: list[NoAnswerError] = []
+        done = threading.Event()
+
+        def ask() -> None:
+            try:
+                answers.append(self.server.ask(path, question))
+            except NoAnswerError as error:
+                failures.append(error)
+            finally:
+                done.set()
+
+        if not self._interrupted.is_set():
+            threading.Thread(target=ask, name="remote reward request", daemon=True).start()
+        while not (self._interrupted.is_set() or done.wait(_LOOK_SECONDS)):
+            pass
+        if answers:
+            return answers[0]
+        if failures:
+            raise failures[0]
+        said = "was not waited for: the run stops" if self._interrupted.is_set() else "could not be asked"
+        raise NoAnswerError(said, is_passing=False)
+
+    def interrupt(self) -> None:
+        """Ends all waiting for answers, from another thread; nothing is asked any more."""
+        self._interrupted.set()
 
     def _column(self, said: dict[str, Any], count: int) -> tuple[Tensor, Sequence[str | None]]:
         version, values = said.get("version"), said.get("values")

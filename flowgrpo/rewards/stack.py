@@ -15,6 +15,7 @@ from flowgrpo.rewards.cache import ScoreCache, score_with
 from flowgrpo.rewards.checks import FailedRewardError, foreign_errors
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.isolated import IsolatedReward
+from flowgrpo.rewards.remote import RemoteReward
 
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
@@ -40,6 +41,7 @@ class RewardStack:
         self.rewards = dict(rewards)
         self.unavailable = dict(unavailable or {})
         self.cache = cache
+        self.is_interrupted = False
 
     @property
     def versions(self) -> dict[str, str]:
@@ -63,6 +65,15 @@ class RewardStack:
         for reward in self.rewards.values():
             if isinstance(reward, IsolatedReward):
                 reward.close()
+
+    def interrupt(self) -> None:
+        """From another thread: ends the waiting for rewards that others compute, for good. Images that these
+        have not scored have no score; who asked must look at `is_interrupted` and not learn from that.
+        """
+        self.is_interrupted = True
+        for reward in self.rewards.values():
+            if isinstance(reward, IsolatedReward | RemoteReward):
+                reward.interrupt()
 
 
 def load_stack(

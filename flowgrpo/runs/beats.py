@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.patience import attempt_write
@@ -14,6 +18,10 @@ from storage.engine import Database
 from storage.models import Run
 
 BEAT_SECONDS = 1.0
+STOP_SECONDS = 10.0
+"""From the request to stop until rewards are not waited for; the shim kills the trainer after 60."""
+_LOOK_SECONDS = 0.5
+_log = logging.getLogger(__name__)
 
 
 class StopRequestedError(Exception):
@@ -73,3 +81,24 @@ class Beats:
         )  # fmt: skip
         if is_current is False:
             raise exits.EndedError(exits.STOPPED, "The run has moved on to another attempt.")
+
+
+@contextmanager
+def interrupting(stop: threading.Event, stack: RewardStack, seconds: float) -> Iterator[None]:
+    """Meanwhile, a stop that was asked for and has not come about after some seconds interrupts the rewards:
+    one that hangs may take longer than a stop may.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not (is_over.is_set() or stop.wait(_LOOK_SECONDS)):
+            pass
+        if not is_over.wait(seconds):
+            _log.warning("a stop was asked for %g s ago: rewards are not waited for any more", seconds)
+            stack.interrupt()
+
+    threading.Thread(target=watch, name="stop watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()

@@ -15,7 +15,7 @@ from flowgrpo.rollout import Rollout
 from flowgrpo.running import Buffers, RunningStatistics
 from flowgrpo.runs import exits
 from flowgrpo.runs.audience import PEOPLE, USUAL_STD, Audience
-from flowgrpo.runs.beats import Beats
+from flowgrpo.runs.beats import Beats, StopRequestedError
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.rated import RatedGroups
 from flowgrpo.runs.roles import (
@@ -191,6 +191,8 @@ class Gatherer:
             sampled = time.perf_counter()
             self.beats.say("scoring", now=True)
             columns = source.score(rollouts, num_groups)
+            if source.stack.is_interrupted:
+                raise StopRequestedError
         times = {"seconds/rollout": sampled - started, "seconds/reward": time.perf_counter() - sampled}
         return rollouts, columns, times
 

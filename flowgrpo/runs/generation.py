@@ -182,11 +182,17 @@ def store_image(
 def store_scores(
     db: Database, stack: RewardStack, group: ImageGroup, images: list[Image], pixels: list[Pixels]
 ) -> Stored:
-    """Scores a whole group, and stores the scores."""
+    """Scores a whole group, and stores the scores.
+
+    Raises InterruptedDrawingError, and stores none, where the rewards were interrupted.
+    """
     batch = ScoreBatch(torch.stack(pixels), [group.prompt] * len(pixels), [0] * len(pixels))
     rows: list[ScoreInput] = []
     stored = Stored({}, {})
-    for name, result in stack.score(batch).items():
+    results = stack.score(batch)
+    if stack.is_interrupted:
+        raise InterruptedDrawingError
+    for name, result in results.items():
         values = [None if value != value else value for value in result.values.tolist()]
         stored.values[name] = values
         warning = own_warning(stack.rewards[name].spec.name, result) if name in stack.rewards else None

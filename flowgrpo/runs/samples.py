@@ -21,7 +21,14 @@ from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.stack import EMBEDDED, RewardStack, load_stack
 from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.rollout import denoise
-from flowgrpo.runs.generation import BrokenImagesError, refuse_broken, store_image, store_scores
+from flowgrpo.runs.beats import StopRequestedError
+from flowgrpo.runs.generation import (
+    BrokenImagesError,
+    InterruptedDrawingError,
+    refuse_broken,
+    store_image,
+    store_scores,
+)  # fmt: skip
 from flowgrpo.runs.pictures import Pixels, read_png
 from flowgrpo.runs.runner import painter_id
 from flowgrpo.runs.scoring import DIVERSITY
@@ -190,7 +197,10 @@ class Grids:
             raise
         pixels = list(drawn.images_uint8.cpu())
         images = [store_image(self.db, group, i, image, sampling, model) for i, image in enumerate(pixels)]
-        stored = store_scores(self.db, self.stack, group, images, pixels)
+        try:
+            stored = store_scores(self.db, self.stack, group, images, pixels)
+        except InterruptedDrawingError:
+            raise StopRequestedError from None
         self.warnings |= stored.warnings
         groups.finish_group(self.db, group.id)
         return pixels, stored.values

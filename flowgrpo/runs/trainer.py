@@ -19,7 +19,7 @@ from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress
 from flowgrpo.runs import exits, layout, memory, roles, samples
 from flowgrpo.runs.audience import audience_of
-from flowgrpo.runs.beats import Beats, StopRequestedError
+from flowgrpo.runs.beats import STOP_SECONDS, Beats, StopRequestedError, interrupting
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.experience import Experience, Gatherer
 from flowgrpo.runs.failpoints import failpoint
@@ -120,7 +120,10 @@ class Trainer:
                 saved.
         """
         try:
-            self._train()
+            # Other processes would go on with scores that are missing here.
+            watched = interrupting(self.stop, self.stack, STOP_SECONDS)
+            with watched if self.lead.is_alone else nullcontext():
+                self._train()
         except exits.EndedError:
             self.lead.end()
             raise

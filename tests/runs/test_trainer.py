@@ -8,18 +8,22 @@ from typing import Any
 import pytest
 import torch
 
-from flowgrpo.rewards.base import Abstained, ScoreBatch, ScoreResult, scored
+from flowgrpo.rewards.base import Abstained, ScoreBatch, ScoreResult, scored, unscored
+from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
+from flowgrpo.runs import trainer as trainer_module
+from flowgrpo.runs.beats import interrupting
 from flowgrpo.runs.prompts import prompts_of_rollout
+from flowgrpo.runs.samples import grid_of
 from flowgrpo.runs.train import run_config
 from flowgrpo.runs.trainer import Trainer
 from flowgrpo.runs.watch import Watch
 from flowgrpo.runs.worker import WEIGHTS
-from storage import groups, runs
+from storage import checkpoints, groups, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run
 from tests.given import Given
-from tests.runs.helpers import adapter_hashes, begin, new_run
+from tests.runs.helpers import adapter_hashes, begin, new_run, wait_for
 
 BOTH = {"verifier": 1.0, "diversity": 1.0}
 
@@ -258,6 +262,55 @@ def test_a_reason_that_changes_each_time_is_told_a_few_times_only(db: Database, 
     for number in range(10):
         watch.gaps({"verifier": f"request {number} failed"})
     assert len(said(db, watch.run)) == 3
+
+
+def test_a_stop_while_a_reward_hangs_keeps_what_was_learned_and_nothing_is_learned_from_the_gap(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "STOP_SECONDS", 0.2)
+    run = begin(db, new_run(db, tiny, reward_weights={"verifier": 1.0}, samples=0))
+    trainer = trainer_of(db, run)
+
+    def hanging(batch: ScoreBatch) -> ScoreResult:
+        if trainer.position.update < 1:
+            return scored(brightness(batch))
+        trainer.stop.set()
+        wait_for(lambda: trainer.stack.is_interrupted, seconds=20)
+        return unscored(len(batch), "was not waited for")
+
+    trainer.stack.rewards["verifier"] = Given(hanging, "verifier")
+    with pytest.raises(exits.EndedError, match="Stopped at update 1 of 4"):
+        trainer.train()
+    assert [row.update for row in checkpoints.checkpoints_of_run(db, run.id)] == [1]
+    assert max(metric.update for metric in runs.metrics_since(db, run.id, -1)) == 1
+    assert said(db, run) == []
+
+
+def test_a_stop_while_a_grid_is_scored_leaves_no_half_scored_grid(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer_module, "STOP_SECONDS", 0.2)
+    run = begin(db, new_run(db, tiny, reward_weights={"verifier": 1.0}))
+    trainer = trainer_of(db, run)
+
+    def hanging(batch: ScoreBatch) -> ScoreResult:
+        if trainer.position.calibrated_stds is None:
+            return scored(brightness(batch))
+        trainer.stop.set()
+        wait_for(lambda: trainer.stack.is_interrupted, seconds=20)
+        return unscored(len(batch), "was not waited for")
+
+    trainer.stack.rewards["verifier"] = Given(hanging, "verifier")
+    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
+        trainer.train()
+    assert grid_of(db, run.id, 0) == []
+
+
+def test_a_stop_that_comes_about_in_time_interrupts_nothing() -> None:
+    stop, stack = threading.Event(), RewardStack({})
+    with interrupting(stop, stack, 20.0):
+        stop.set()
+    assert not stack.is_interrupted
 
 
 def test_what_a_reward_says_of_its_columns_is_told_once_a_kind_in_every_attempt_together(

@@ -6,6 +6,7 @@ import gc
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -114,6 +115,21 @@ def test_the_end_of_a_child_is_a_gap_with_its_reason_and_the_next_batch_has_anot
     assert str(said).startswith(reason)
     assert child_of(reward) != before
     assert not psutil.pid_exists(before)
+
+
+def test_a_reward_that_hangs_is_not_waited_for_once_it_is_interrupted(
+    renders: tuple[Tensor, list[str]],
+) -> None:
+    reward = IsolatedReward(found(), limits=Limits(120.0, 60.0, 0.0))
+    stack = RewardStack({"misbehaving": reward})
+    timer = threading.Timer(1.0, stack.interrupt)
+    timer.start()
+    for deed in ("hang in native code", WELL):
+        started = time.monotonic()
+        result = stack.score(batch(renders[0], deed))["misbehaving"]
+        assert time.monotonic() - started < 20
+        assert set(result.reasons) == {"the misbehaving reward was not waited for: the run stops"}
+    reward.close()
 
 
 @pytest.mark.parametrize("deed", ["hang", "hang in native code"])

@@ -225,6 +225,28 @@ def test_a_server_that_hangs_costs_its_time_once(server: Scripted, batch: ScoreB
     over.set()
 
 
+def test_nobody_waits_for_a_server_that_hangs_once_the_reward_is_interrupted(
+    server: Scripted, batch: ScoreBatch
+) -> None:
+    over = threading.Event()
+
+    def hang(_: dict[str, Any]) -> tuple[int, Any]:
+        stack.interrupt()
+        over.wait(20)
+        return 500, b""
+
+    server.answer = hang
+    stack = RewardStack(
+        {"remote": RemoteReward(server.url, Asking(timeout=30.0, batch_size=1, concurrency=1))}
+    )
+    started = time.monotonic()
+    result = stack.score(batch)["remote"]
+    assert time.monotonic() - started < 10
+    assert set(result.reasons) == {"the remote reward was not waited for: the run stops"}
+    assert stack.is_interrupted
+    over.set()
+
+
 def test_a_server_that_is_not_there_is_said_in_words(batch: ScoreBatch) -> None:
     server = Scripted()
     reward = RemoteReward(server.url, QUICK)
