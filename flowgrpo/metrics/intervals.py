@@ -20,6 +20,9 @@ from scipy.special import ndtr, ndtri, stdtrit
 NUM_RESAMPLES: Final = 2_000
 TAIL: Final = 0.025
 """Left out on each side of an interval."""
+MIN_PROMPTS: Final = 6
+"""Fewest with an interval: where nothing differs, five prompts all agree once in 16 times (2 / 2^5)."""
+FEW: Final = f"no interval below {MIN_PROMPTS} prompts"
 Column = NDArray[np.float64]
 """A metric by `(prompt,)`; NaN where it does not apply to a prompt."""
 NAN: Final = float("nan")
@@ -28,7 +31,7 @@ NAN: Final = float("nan")
 class Figure(NamedTuple):
     """A number with its 95% interval.
 
-    All NaN where there is no number; the ends alone where fewer than two prompts have one.
+    All NaN where there is no number; the ends alone where fewer than `MIN_PROMPTS` prompts have one.
     """
 
     value: float
@@ -84,7 +87,7 @@ class Drawn:
     def figure(self) -> Figure:
         """The statistic with its BCa interval, widened for few prompts."""
         value = float(self.values[0])
-        if np.isnan(value) or self.num_present < 2:
+        if np.isnan(value) or self.num_present < MIN_PROMPTS:
             return Figure(value, NAN, NAN)
         parts = self.values[1 : -self.num_prompts], self.values[-self.num_prompts :]
         again, without = (part[np.isfinite(part)] for part in parts)
@@ -137,7 +140,7 @@ def with_error(values: Float64[np.ndarray, " resample"], num_prompts: int) -> Fi
     The Frechet distance is one: a resample has fewer different images, and lies further away for that alone.
     """
     value, spread = float(values[0]), values[1:][np.isfinite(values[1:])]
-    if np.isnan(value) or num_prompts < 2 or len(spread) < 2:
+    if np.isnan(value) or num_prompts < MIN_PROMPTS or len(spread) < 2:
         return Figure(value, NAN, NAN)
     half = float(stdtrit(num_prompts - 1, 1 - TAIL)) * float(spread.std(ddof=1))
     return Figure(value, value - half, value + half)

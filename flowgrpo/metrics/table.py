@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowgrpo.metrics import distributions
 from flowgrpo.metrics.distributions import Found, Reference
-from flowgrpo.metrics.intervals import Column, Figure, draws, mean_of
+from flowgrpo.metrics.intervals import FEW, MIN_PROMPTS, Column, Figure, draws, mean_of
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,19 @@ def _of_columns(model: Model, first: Model, counts: Int64[np.ndarray, "draw prom
         column = by_prompt(values)
         present = int((~np.isnan(column)).sum())
         images = int((~values.isnan()).sum())
-        change = None
+        figure, change = mean_of(column, counts).figure(), None
         if model is not first and name in first.columns:
             change = mean_of(column - by_prompt(first.columns[name]), counts).figure()
-        cells[name] = Cell(
-            name, mean_of(column, counts).figure(), change, present, images, model.extractors[name]
-        )
+        note = _doubt(figure, change)
+        cells[name] = Cell(name, figure, change, present, images, model.extractors[name], note=note)
     return cells
+
+
+def _doubt(figure: Figure, change: Figure | None) -> str:
+    """Why a number has no interval; empty where it has one, or where there is no number."""
+    if any(one and not np.isnan(one.value) and np.isnan(one.low) for one in (figure, change)):
+        return FEW
+    return ""
 
 
 def by_prompt(values: Float[Tensor, "prompt seed"]) -> Column:
@@ -168,6 +174,6 @@ def _add_distances(
 
 
 def _cell(name: str, found: Found, num_prompts: int, num_images: int) -> Cell:
-    return Cell(
-        name, found.figure, found.change, num_prompts, num_images, found.extractor, found.p, found.note
-    )
+    doubt = _doubt(found.figure, found.change) if num_prompts < MIN_PROMPTS else ""
+    note = "; ".join(part for part in (found.note, doubt) if part)
+    return Cell(name, found.figure, found.change, num_prompts, num_images, found.extractor, found.p, note)

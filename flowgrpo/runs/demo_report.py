@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from flowgrpo.config import RunConfig
 from flowgrpo.evaluation import Difference, Measurements
+from flowgrpo.metrics.intervals import FEW, Figure
 from flowgrpo.runs.sheet import Block, Strip, before_after
 
 NUM_BLOCKS = 6
@@ -32,9 +34,16 @@ def table(differences: Sequence[Difference], lower_is_better: str) -> Table:
         colour = "green" if better else "red" if worse else "default"
         made.add_row(
             one.metric, f"{one.base.value:.3f}", f"{one.tuned.value:.3f}",
-            f"[{colour}]{change.value:+.3f}[/]", f"{change.low:+.3f} to {change.high:+.3f}",
+            f"[{colour}]{change.value:+.3f}[/]", _ends(change, 1.0, 3),
         )  # fmt: skip
     return made
+
+
+def _ends(change: Figure, scale: float, digits: int, before: str = "") -> str:
+    """The interval in words, `scale` times as large, or why there is none."""
+    if math.isnan(change.low):
+        return FEW
+    return f"{before}{scale * change.low:+.{digits}f} to {scale * change.high:+.{digits}f}"
 
 
 def write_sheet(
@@ -59,8 +68,7 @@ def write_sheet(
     summary = (
         f"Attributes that the judge finds as asked, {judge.num_prompts} held-out prompts: "
         f"{judge.base.value:.1%} before, {judge.tuned.value:.1%} after "
-        f"({100 * judge.change.value:+.1f} points, 95% interval {100 * judge.change.low:+.1f} to "
-        f"{100 * judge.change.high:+.1f})"
+        f"({100 * judge.change.value:+.1f} points, {_ends(judge.change, 100.0, 1, '95% interval ')})"
     )
     title = (
         f"{rollout.num_steps} steps, {guidance}: before and after {config.num_updates} updates of FlowGRPO"

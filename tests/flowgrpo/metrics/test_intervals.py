@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import SHAPES, covered_by_means
-from flowgrpo.metrics.intervals import NUM_RESAMPLES, Drawn, draws, mean_of, resamples, with_error
+from flowgrpo.metrics.intervals import (
+    MIN_PROMPTS,
+    NUM_RESAMPLES,
+    Drawn,
+    draws,
+    mean_of,
+    resamples,
+    with_error,
+)  # fmt: skip
 
 
 def test_the_bootstrap_is_seeded_and_starts_with_the_data() -> None:
@@ -57,12 +65,28 @@ def test_one_prompt_has_a_number_and_no_interval() -> None:
     assert math.isnan(found.low) and math.isnan(found.high)
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_below_six_prompts_there_is_a_number_and_nothing_is_clear(number: int) -> None:
+    column = np.array([*np.linspace(1, 2, number), np.nan, np.nan])
+    found = mean_of(column, draws(len(column))).figure()
+    assert found.value == pytest.approx(1.5)
+    assert math.isnan(found.low) and math.isnan(found.high) and not found.is_clear
+    assert math.isnan(with_error(np.linspace(1, 2, 50), number).low)
+
+
+@pytest.mark.parametrize("number", [MIN_PROMPTS, 12])
+def test_where_nothing_differs_about_one_in_twenty_differences_is_clear(number: int) -> None:
+    rng, counts = np.random.default_rng(0), [draws(number, seed) for seed in range(10)]
+    clear = [mean_of(rng.normal(size=number), counts[i % 10]).figure().is_clear for i in range(600)]
+    assert 0.03 <= np.mean(clear) <= 0.09
+
+
 def test_a_column_without_numbers_has_no_figure() -> None:
     assert math.isnan(mean_of(np.full(3, np.nan), draws(3)).figure().value)
 
 
 def test_equal_prompts_have_an_interval_without_width() -> None:
-    assert mean_of(np.full(5, 2.0), draws(5)).figure() == (2, 2, 2)
+    assert mean_of(np.full(6, 2.0), draws(6)).figure() == (2, 2, 2)
 
 
 def test_an_interval_moves_and_stretches_with_its_data() -> None:

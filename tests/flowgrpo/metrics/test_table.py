@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -98,6 +99,32 @@ def test_a_pair_counts_only_where_both_have_a_number() -> None:
 def test_a_missing_image_is_not_counted() -> None:
     cell = tabulate([with_clip(torch.tensor([[1.0, math.nan], [3.0, 5.0]]))], None).rows[0]["clip"]
     assert (cell.num_images, cell.num_prompts, cell.figure.value) == (3, 2, 2.5)
+
+
+def test_below_six_prompts_each_number_says_that_it_has_no_interval() -> None:
+    def cells(prompts: int) -> Mapping[str, Cell]:
+        models = [model(1, prompts=prompts), model(2, shift=0.5, prompts=prompts)]
+        return tabulate(models, reference(allow_small=True)).rows[1]
+
+    few = cells(5)
+    assert set(few) == {"clip", *NAMES}
+    for name, cell in few.items():
+        if name != "recall":  # its interval is over reference images
+            assert "no interval below 6 prompts" in cell.note
+            assert cell.change is not None and not cell.change.is_clear
+    many = tabulate([model(1, prompts=6), model(2, shift=0.5, prompts=6)], reference(allow_small=True)).rows[
+        1
+    ]
+    assert not any("no interval" in cell.note for cell in many.values())
+
+
+def test_a_pair_of_few_prompts_in_common_has_no_interval_and_says_so() -> None:
+    base, tuned = torch.rand(10, 1), torch.rand(10, 1)
+    base[:3], tuned[-3:] = math.nan, math.nan
+    cell = tabulate([with_clip(base), with_clip(tuned)], None).rows[1]["clip"]
+    assert not math.isnan(cell.figure.low)
+    assert cell.change is not None and math.isnan(cell.change.low)
+    assert cell.note == "no interval below 6 prompts"
 
 
 def test_models_on_other_seeds_are_refused() -> None:
