@@ -9,16 +9,18 @@ half if it sees no difference. Plain functions over rows.
 
 from __future__ import annotations
 
-import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
+from flowgrpo.metrics.intervals import MIN_PROMPTS
+from flowgrpo.preferences.intervals import ratio_by_cluster
 from storage.groups import GroupView
 from storage.rated import RatedGroup
 from storage.ratings_current import RatingsView
-from ui.comparing import MIN_PROMPTS
 
 Values = Sequence[float | None]
 """One a member of a group; None where there is no score."""
@@ -31,7 +33,6 @@ LOOKED_BACK = 100
 _STD_FLOOR, _Z_CLIP = 0.5, 3.0
 """As in the update (docs/algorithm.md, section 4)."""
 _ROUNDING = 1e-6
-_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Agreement:
 
     Attributes:
         share: of the choices, 0 to 1; a half is what chance gives.
-        low, high: 95% interval, bootstrapped by prompt; 0 and 1 where there are too few prompts for one.
+        low, high: 95% interval, over prompts; 0 and 1 where there are too few prompts for one.
         pairs, groups: that it could be asked about.
     """
 
@@ -185,15 +186,16 @@ def agreement(name: str, views: Sequence[RatedGroup], values: Sequence[Values]) 
 
 @lru_cache(maxsize=256)
 def interval(tallies: tuple[Tally, ...]) -> tuple[float, float]:
-    """95% interval of the share agreed with, by resampling prompts, since choices of one are not independent.
+    """95% interval of the share agreed with, by prompts, since choices of one are not independent, and no
+    narrower than that of as many choices that are.
 
     Fewer than six prompts have none: 0 and 1.
     """
     if len(tallies) < MIN_PROMPTS:
         return 0.0, 1.0
-    chance = random.Random(0)  # the same rows give the same interval
-    draws = sorted(_share(chance.choices(tallies, k=len(tallies))) for _ in range(_RESAMPLES))
-    return draws[round(0.025 * _RESAMPLES)], draws[round(0.975 * _RESAMPLES) - 1]
+    points, pairs = np.array(tallies, dtype=np.float64).T
+    found = ratio_by_cluster(points, pairs, trials=int(pairs.sum()))
+    return found.low, found.high
 
 
 def order(values: Values) -> list[int]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import random
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from flowgrpo.config import MAX_GROUP_SIZE, SamplingConfig
+from flowgrpo.metrics.intervals import FEW, MIN_PROMPTS, draws, mean_of
 from storage import groups
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupState
@@ -23,10 +26,6 @@ LINE_BREAK = "↵"
 _COLUMNS = 8
 """Images beside each other; the others go below."""
 _FAILED: tuple[GroupState, ...] = ("failed",)
-_RESAMPLES = 1000
-MIN_PROMPTS = 6
-"""Fewest prompts with an interval: five that all agree still happen by chance once in 16 times (2 / 2^5)."""
-_INTERVAL = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Difference:
-    """One reward of two checkpoints on the same prompts and seeds, with a 95% interval bootstrapped by
-    prompt."""
+    """One reward of two checkpoints on the same prompts and seeds, with a 95% interval over
+    prompts."""
 
     reward: str
     first: float
@@ -226,18 +225,21 @@ def _difference(reward: str, pairs: Sequence[tuple[GroupView, GroupView]]) -> Di
     )
 
 
-def interval(
-    means: Sequence[float], pick: Callable[[int], random.Random] = random.Random
-) -> tuple[float, float]:
-    """95% interval of the mean, by resampling prompts: images of one prompt are not independent.
+def interval(means: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean over prompts, the evaluation's own: images of one prompt are not independent.
 
     Fewer than `MIN_PROMPTS` have none: the bounds are infinite.
     """
     if len(means) < MIN_PROMPTS:
         return float("-inf"), float("inf")
-    rng = pick(0)
-    draws = sorted(statistics.fmean(rng.choices(means, k=len(means))) for _ in range(_RESAMPLES))
-    return draws[int(_INTERVAL[0] * _RESAMPLES)], draws[int(_INTERVAL[1] * _RESAMPLES) - 1]
+    found = mean_of(np.array(means), _drawn(len(means))).figure()
+    return found.low, found.high
+
+
+@cache
+def _drawn(num_prompts: int) -> NDArray[np.int64]:
+    """The same prompts drawn again for each reward and checkpoint, since a page asks for dozens."""
+    return draws(num_prompts)
 
 
 def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
@@ -268,7 +270,7 @@ def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
 def doubt(found: Difference) -> str:
     """The interval, or why there is none."""
     if found.n < MIN_PROMPTS:
-        return f"no interval below {MIN_PROMPTS} prompts"
+        return FEW
     return f"{signed(found.low, 3)} to {signed(found.high, 3)}"
 
 

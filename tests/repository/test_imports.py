@@ -13,7 +13,7 @@ from tests.repository import tree
 HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip", "lpips", "torchvision")
 WEB = (
     "storage.engine", "ui.server", "ui.services", "flowgrpo.config", "flowgrpo.presets",
-    "flowgrpo.starter.vocabulary",
+    "flowgrpo.starter.vocabulary", "flowgrpo.metrics.intervals", "flowgrpo.preferences.intervals",
     "flowgrpo.runs.dispatcher", "flowgrpo.runs.executors", "flowgrpo.runs.runner", "app",
 )  # fmt: skip
 OURS = {"flowgrpo", "storage", "ui", "app", "tests", "benchmarks"}

@@ -132,6 +132,22 @@ def test_an_interval_holds_the_share_narrows_with_prompts_and_needs_six() -> Non
     assert interval(tallies) == (low, high)
 
 
+@pytest.mark.parametrize("size", [2, 8])
+def test_a_reward_that_orders_by_chance_is_told_apart_from_it_about_once_in_twenty(size: int) -> None:
+    """Eight prompts, the best of `size` images each: its place by such a reward is any."""
+    chance, clear = random.Random(1), 0
+    for _ in range(1000):
+        tallies = tuple((float(chance.randrange(size)), size - 1) for _ in range(8))
+        low, high = interval(tallies)
+        clear += not low <= 0.5 <= high
+    assert 25 <= clear <= 80  # the plain percentile bootstrap has 110
+
+
+def test_prompts_that_all_agree_have_an_interval_with_a_width() -> None:
+    low, high = interval(tuple((2.0, 2) for _ in range(7)))
+    assert 0.7 < low < 0.85 and high == 1
+
+
 def test_groups_of_one_prompt_are_resampled_together() -> None:
     """Twenty groups of one prompt are one prompt's evidence, however many choices they hold."""
     alike = [view_of(best=0, r=[1.0, 0.0]) for _ in range(20)]
@@ -180,8 +196,8 @@ def test_the_page_says_how_often_each_reward_and_their_sum_agree(db: Database, m
     for number in range(7):
         rated(db, make_group, number)
     html = agree_html(rated_groups(db, 50), {"verifier": 0.9, "clip": 0.1, "quality": 0.0})
-    assert "By these weights the sum agrees with 100% of 14 choices (100 to 100%)." in html
-    assert "clip agrees with 0% of 14 choices (0 to 0%)" in html
+    assert "By these weights the sum agrees with 100% of 14 choices (78 to 100%)." in html
+    assert "clip agrees with 0% of 14 choices (0 to 22%)" in html
     assert "quality" not in html
     assert "Chosen, place 1 by verifier" in html
     assert "Chosen, place 3 by clip" in html

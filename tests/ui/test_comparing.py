@@ -3,10 +3,14 @@ once."""
 
 from __future__ import annotations
 
+import random
+
 import gradio as gr
+import numpy as np
 import pytest
 
 from flowgrpo.config import SamplingConfig
+from flowgrpo.metrics.intervals import draws, mean_of
 from storage import checkpoints, groups, runs
 from storage.engine import Database
 from storage.models import Checkpoint
@@ -84,6 +88,18 @@ def test_the_interval_holds_the_mean_and_narrows_with_prompts() -> None:
     few, many = comparing.interval([0.0, 1.0] * 3), comparing.interval([0.0, 1.0] * 50)
     assert few[0] <= 0.5 <= few[1] and many[0] <= 0.5 <= many[1]
     assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_where_nothing_differs_about_one_in_twenty_differences_of_eight_prompts_is_clear() -> None:
+    chance = random.Random(0)
+    found = [comparing.interval([chance.gauss(0, 1) for _ in range(8)]) for _ in range(1000)]
+    clear = sum(low > 0 or high < 0 for low, high in found)
+    assert 30 <= clear <= 75  # the plain percentile bootstrap has 110
+
+
+def test_the_interval_is_the_evaluations_own() -> None:
+    column = np.random.default_rng(5).exponential(size=20)
+    assert comparing.interval(list(column)) == mean_of(column, draws(20)).figure()[1:]
 
 
 def test_a_picked_image_lies_over_the_same_seed_of_the_first_checkpoint(
