@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, TypeAlias
@@ -11,18 +11,25 @@ from typing import Literal, TypeAlias
 import evalica
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
-from flowgrpo.preferences.intervals import Interval, ratio_by_cluster, wilson
+from flowgrpo.preferences.intervals import Interval, ratio_by_cluster, spread, wilson
 from flowgrpo.preferences.votes import Judged, Vote, latest
 
 MIN_SHARED = 30
-"""Items that two people or more judged; below, alpha moves too much from item to item to be shown."""
+"""Groups that two people or more judged; below, alpha moves too much from group to group to be shown."""
 STARS_APART = 1
 """Stars that an image may move between two answers of one annotator which still count as the same."""
-_RESAMPLES = 2000
+_RESAMPLES = 400
+"""Of groups: the items of one depend on each other. Each takes a millisecond."""
 Scale = Literal["nominal", "ordinal"]
-Answers: TypeAlias = dict[Hashable, dict[str, float]]
-"""Item to annotator to what they said, as a number; on a nominal scale only its equality means something."""
+Answers: TypeAlias = dict[tuple[str, Hashable], dict[str, float]]
+"""(group, item) to annotator to what they said, as a number; on a nominal scale only its equality means
+something."""
+
+
+Shared: TypeAlias = Sequence[Sequence[dict[str, float]]]
+"""By group: annotator to what they said, of each item that two people or more judged."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,9 @@ class Agreement:
         kind: stars, best or pair.
         scale: what alpha takes a difference for.
         num_shared: items that two people or more judged.
+        num_groups: that these items are of; intervals are over groups.
         same: share of pairs of people that said the same of such an item; None without any.
-        alpha: Krippendorff's, 1 for agreement and 0 for chance; None below MIN_SHARED items, and where
+        alpha: Krippendorff's, 1 for agreement and 0 for chance; None below MIN_SHARED groups, and where
             everybody said the same of everything, as chance then explains nothing.
         why_no_alpha: a sentence, or empty.
     """
@@ -42,6 +50,7 @@ class Agreement:
     kind: str
     scale: Scale
     num_shared: int
+    num_groups: int
     same: Interval | None
     alpha: Interval | None
     why_no_alpha: str
@@ -62,7 +71,7 @@ def _stars(judged: Judged) -> Answers:
     for (annotator, _), said in judged.items():
         for vote in said:
             if vote.kind == "stars" and vote.value is not None:
-                found[vote.image][annotator] = float(vote.value)
+                found[vote.group, vote.image][annotator] = float(vote.value)
     return found
 
 
@@ -71,7 +80,7 @@ def _bests(judged: Judged) -> Answers:
     for (annotator, group), said in judged.items():
         for vote in said:
             if vote.kind == "best" and vote.image is not None:
-                found[group][annotator] = float(vote.images.index(vote.image))
+                found[group, "best"][annotator] = float(vote.images.index(vote.image))
     return found
 
 
@@ -81,7 +90,7 @@ def _pairs(judged: Judged) -> Answers:
     for (annotator, _), said in judged.items():
         for vote in said:
             if vote.kind == "pair":
-                found[_two(vote)][annotator] = _outcome(vote)
+                found[vote.group, _two(vote)][annotator] = _outcome(vote)
     return found
 
 
@@ -97,29 +106,57 @@ def _outcome(vote: Vote) -> float:
 
 
 def _agreement(kind: str, scale: Scale, answers: Answers, seed: int) -> Agreement:
-    shared = [said for said in answers.values() if len(said) >= 2]
-    same = None
-    if shared:
-        pairs = [list(combinations(said.values(), 2)) for said in shared]
-        of = np.array([float(sum(a == b for a, b in them)) for them in pairs])
-        same = ratio_by_cluster(
-            of, np.array([float(len(them)) for them in pairs]), trials=len(pairs), seed=seed
-        )
+    groups: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for (group, _), said in answers.items():
+        if len(said) >= 2:
+            groups[group].append(said)
+    shared = list(groups.values())
     alpha, why = _alpha(shared, scale, seed)
-    return Agreement(kind, scale, len(shared), same, alpha, why)
+    return Agreement(kind, scale, sum(map(len, shared)), len(shared), _same_said(shared, seed), alpha, why)
 
 
-def _alpha(shared: Sequence[Mapping[str, float]], scale: Scale, seed: int) -> tuple[Interval | None, str]:
+def _same_said(shared: Shared, seed: int) -> Interval | None:
+    """Share of the pairs of people that said the same of an item, by groups; None without any."""
+    if not shared:
+        return None
+    pairs = [[pair for said in group for pair in combinations(said.values(), 2)] for group in shared]
+    of = np.array([float(sum(a == b for a, b in them)) for them in pairs])
+    to = np.array([float(len(them)) for them in pairs])
+    return ratio_by_cluster(of, to, trials=sum(map(len, shared)), seed=seed)
+
+
+def _alpha(shared: Shared, scale: Scale, seed: int) -> tuple[Interval | None, str]:
     if len(shared) < MIN_SHARED:
         return (
             None,
-            f"{len(shared)} items were judged by two people or more; alpha is shown from {MIN_SHARED} on",
+            f"{len(shared)} groups were judged by two people or more; alpha is shown from {MIN_SHARED} on",
         )
-    if len({value for said in shared for value in said.values()}) < 2:
+    items = [said for group in shared for said in group]
+    if len({value for said in items for value in said.values()}) < 2:
         return None, "everybody said the same of everything, so there is no chance agreement to compare with"
-    table = pd.DataFrame(shared, dtype=float).T  # a row for each annotator, a column for each item
-    found = evalica.alpha_bootstrap(table, distance=scale, n_resamples=_RESAMPLES, random_state=seed)
-    return Interval(found.alpha, found.low, found.high), ""
+    table = pd.DataFrame(items, dtype=float).T  # a row for each annotator, a column for each item
+    value = float(evalica.alpha(table, distance=scale).alpha)
+    found = spread(value, _resampled(table, [len(group) for group in shared], scale, seed), len(shared))
+    return Interval(value, max(-1.0, found.low), min(1.0, found.high)), ""
+
+
+def _resampled(
+    table: pd.DataFrame, sizes: Sequence[int], scale: Scale, seed: int
+) -> Float[np.ndarray, " resample"]:
+    """Alpha of groups drawn again.
+
+    Args:
+        table: annotators by items, those of one group beside each other.
+        sizes: items of each group.
+    """
+    rng = np.random.default_rng(seed)
+    values = table.to_numpy()
+    columns = np.split(np.arange(values.shape[1]), np.cumsum(sizes)[:-1])
+    found = []
+    for _ in range(_RESAMPLES):
+        drawn = np.concatenate([columns[group] for group in rng.integers(0, len(sizes), len(sizes))])
+        found.append(evalica.alpha(pd.DataFrame(values[:, drawn]), distance=scale).alpha)
+    return np.array(found, dtype=np.float64)
 
 
 def consistency(votes: Sequence[Vote]) -> dict[str, Interval]:

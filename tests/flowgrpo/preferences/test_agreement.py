@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flowgrpo.preferences import agreement
 from flowgrpo.preferences.agreement import MIN_SHARED, agreements, consistency
 from flowgrpo.preferences.votes import Vote
 
@@ -78,11 +79,44 @@ def test_alpha_is_not_shown_of_few_shared_items_nor_of_unanimity() -> None:
     few = [best(who, str(n), "a") for n in range(MIN_SHARED - 1) for who in ("ann", "bob")]
     few += [best("ann", f"alone {n}", "b") for n in range(100)]
     found = {one.kind: one for one in agreements(few)}
-    assert found["best"].alpha is None and "29 items" in found["best"].why_no_alpha
+    assert found["best"].alpha is None and "29 groups" in found["best"].why_no_alpha
     assert found["best"].same is not None and found["best"].same.low < 1
     assert found["stars"].same is None and found["stars"].num_shared == 0
     many = [best(who, str(n), "a") for n in range(MIN_SHARED) for who in ("ann", "bob")]
     assert "everybody said the same" in {one.kind: one for one in agreements(many)}["best"].why_no_alpha
+
+
+def starred(rng: np.random.Generator, num_groups: int, size: int) -> list[Vote]:
+    """Two people; in half of the groups they see the images the same way, in the others they guess."""
+    votes = []
+    for group in range(num_groups):
+        guesses = rng.random() < 0.5
+        for image in range(size):
+            value = int(rng.integers(1, 6))
+            for who in ("ann", "bob"):
+                given = int(rng.integers(1, 6)) if guesses else value
+                votes.append(Vote(who, str(group), "p", "stars", IMAGES, f"{group}/{image}", given))
+    return votes
+
+
+def test_the_intervals_of_stars_hold_the_truth_though_images_of_a_group_go_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half of the groups agree: alpha is 0.5, and people say the same of 0.5 + 0.5 / 5 of the images."""
+    monkeypatch.setattr(agreement, "_RESAMPLES", 60)
+    rng, repeats, held, alike = np.random.default_rng(2), 40, 0, 0
+    for repeat in range(repeats):
+        stars = agreements(starred(rng, 40, 8), seed=repeat)[0]
+        assert stars.alpha is not None and stars.same is not None
+        held += stars.alpha.low <= 0.5 <= stars.alpha.high
+        alike += stars.same.low <= 0.6 <= stars.same.high
+    assert held / repeats >= 0.85 and alike / repeats >= 0.85
+
+
+def test_many_images_of_few_groups_are_few() -> None:
+    stars = agreements(starred(np.random.default_rng(3), MIN_SHARED - 1, 8))[0]
+    assert stars.alpha is None and "29 groups" in stars.why_no_alpha
+    assert (stars.num_shared, stars.num_groups) == (8 * (MIN_SHARED - 1), MIN_SHARED - 1)
 
 
 def test_a_repeat_tells_whether_annotators_agree_with_themselves() -> None:
