@@ -160,14 +160,15 @@ def _open(
     annotator_id: str, exclude: Collection[str], kinds: Collection[str] = OFFERED
 ) -> Select[ImageGroup]:
     """Finished groups that the annotator neither judged nor holds: those that a run waits for, then the
-    least seen, then those that would teach most, then the newest."""
+    least seen, then what no head has looked at yet, then those that would teach most, then the newest."""
     settled = select(Assignment.group_id).where(
         Assignment.annotator_id == annotator_id,
         or_(Assignment.outcome.in_(("rated", "skipped")), Assignment.done_at.is_(None)),
     )
     wanted = ImageGroup.state == "done", ImageGroup.kind.in_(kinds), ImageGroup.id.not_in(settled)
     query = select(ImageGroup).where(*wanted, ImageGroup.id.not_in(exclude))
-    priority = ImageGroup.priority.desc().nulls_last()
+    matters = case((ImageGroup.kind == "rollout", None), else_=ImageGroup.priority)
+    priority = matters.desc().nulls_first()
     return query.order_by(_waits(), _attention(), priority, ImageGroup.seq.desc())
 
 

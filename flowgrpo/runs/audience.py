@@ -122,10 +122,13 @@ class Audience:
             self.beats.stop.wait(POLL_SECONDS)
 
     def _row(self, view: GroupView | None, liked: Mapping[str, Mapping[str, float]], size: int) -> Tensor:
+        """Images of a judged group that nobody named are as likely good as bad: 0, their most probable value
+        before anything was said. Without it, one choice between two of eight would count for nothing.
+        """
         found = liked.get(view.group.id, {}) if view is not None else {}
         if view is None or not any(found.values()):
             return torch.full((size,), float("nan"))
-        return torch.tensor([found.get(one.image.id, float("nan")) for one in view.images])
+        return torch.tensor([found.get(one.image.id, 0.0) for one in view.images])
 
     def _freeze(self) -> None:
         """The votes on all of the run's groups, so that its next checkpoint names them."""

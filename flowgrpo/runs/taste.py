@@ -62,7 +62,8 @@ class Follower:
         return {"head/loudness": self.loudness(), "head/pairs": float(self.fit.num_pairs), **accuracy}
 
     def _fit_anew(self) -> None:
-        if not snapshots.standing_votes(self.db):
+        """Not where somebody took every head back: new votes do not undo that."""
+        if not snapshots.standing_votes(self.db) or self._is_withdrawn():
             return
         try:
             fit = heads.fit_head(self.db, self.taste.eye)
@@ -71,13 +72,20 @@ class Follower:
         self._take(fit)
 
     def _follow_people(self) -> None:
-        """Takes the head that is in use now: somebody may have fitted another one, or taken it back."""
+        """Takes the head that is in use now: somebody may have fitted another one, or taken it back.
+
+        One that looks through another encoder than this run's is none for it; the run keeps its own.
+        """
         in_use = snapshots.applied_fit(self.db, "head")
-        if in_use is None or self.fit is None:
+        if in_use is None:
             self.fit = None
             self.taste.use(None)
-        elif in_use.id != self.fit.id:
+        elif in_use.detail["eye"] == self.taste.eye.name and (self.fit is None or in_use.id != self.fit.id):
             self._take(in_use)
+
+    def _is_withdrawn(self) -> bool:
+        made = snapshots.fits(self.db, "head", limit=1)
+        return bool(made) and snapshots.applied_fit(self.db, "head") is None
 
     def _take(self, fit: PreferenceFit) -> None:
         if self.position.head is None or self.position.head["snapshot"] != fit.snapshot_id:
@@ -100,9 +108,15 @@ class Follower:
         loud = dict(self.config.reward_weights)
         loud[self.name] *= self.loudness()
         if not any(loud.values()):
-            why = heads.in_words(self.fit) if self.fit else "Nobody has rated anything."
-            raise exits.EndedError(exits.REWARDS_FAILED, _SILENT.format(why))
+            raise exits.EndedError(exits.REWARDS_FAILED, _SILENT.format(self._why_silent()))
         return loud
+
+    def _why_silent(self) -> str:
+        if self.fit:
+            return heads.in_words(self.fit)
+        if self._is_withdrawn():
+            return "The head that was fitted to them has been withdrawn; it can be applied again."
+        return "Nobody has rated anything."
 
     def votes(self) -> dict[str, Any] | None:
         """What a checkpoint says of the votes behind it."""
