@@ -73,7 +73,8 @@ def _learn_from_ratings(services: Services, said: Said) -> Endpoint:
         seed: int = 0,
         name: str = "",
     ) -> dict[str, Any]:
-        """Queues a run that draws nothing and learns from all rated groups, whatever checkpoint made them.
+        """Queues a run that draws nothing and learns from all rated groups that checkpoints of the same base
+        model made; the answer's "left_out" counts the rated groups of other ones.
 
         Args:
             checkpoint: id to start from.
@@ -86,9 +87,10 @@ def _learn_from_ratings(services: Services, said: Said) -> Endpoint:
         def work() -> dict[str, Any]:
             updates = whole(num_updates, "Updates", 1, 100_000)
             start = whole(seed, "The seed", 0, MAX_SEED)
-            run = learning.start(services, checkpoint, algorithm, updates, start, name)
+            started = learning.start(services, checkpoint, algorithm, updates, start, name)
+            run = started.run
             return {"id": run.id, "number": run.number, "name": run.name, "state": run.state,
-                    "snapshot": run.config["ratings"]["snapshot"]}  # fmt: skip
+                    "snapshot": run.config["ratings"]["snapshot"], "left_out": started.left_out}  # fmt: skip
 
         return dict(said(work))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import ValidationError
 
 from flowgrpo.config import RunConfig
 from flowgrpo.presets import RATED, rated
 from storage import judged, runs, snapshots
-from storage.models import Run
+from storage.models import Checkpoint, RatingEvent, Run
 from ui.forms import Refused
 from ui.services import LOCAL_USER, Services
 
@@ -15,13 +17,25 @@ MAX_PROMPTS = 16
 """Rated prompts that the run keeps, for its sample grids."""
 
 
+@dataclass(frozen=True)
+class Started:
+    """A queued run.
+
+    Attributes:
+        left_out: rated groups that it does not learn from, since another base model drew them.
+    """
+
+    run: Run
+    left_out: int
+
+
 def start(
     services: Services, checkpoint_id: object, algorithm: object, num_updates: int, seed: int, name: str
-) -> Run:
-    """Queues the run.
+) -> Started:
+    """Queues the run, on the rated groups that the checkpoint's own base model drew.
 
     Raises:
-        Refused: nobody has rated anything, or there is no such algorithm.
+        Refused: nobody has rated any of those, or there is no such algorithm.
         LookupError: no such checkpoint.
     """
     if algorithm not in RATED:
@@ -30,18 +44,37 @@ def start(
     votes = snapshots.standing_votes(services.db)
     if not votes:
         raise Refused("Nobody has rated anything yet: rate some groups, then learn from them.")
-    snapshot = snapshots.take_snapshot(services.db, votes)
-    groups = judged.judged_groups(services.db, {vote.group_id for vote in votes})
+    of_base, left_out = _of_base(services, checkpoint, votes)
+    snapshot = snapshots.take_snapshot(services.db, of_base)
+    groups = judged.judged_groups(services.db, {vote.group_id for vote in of_base})
     prompts = tuple(dict.fromkeys(one.group.prompt for one in groups.values()))
     size = services.base_facts(checkpoint).size
     config = _config(prompts[:MAX_PROMPTS], snapshot.id, str(algorithm), num_updates, seed, size)
-    return runs.create_run(
+    run = runs.create_run(
         services.db,
         name=name.strip() or f"{len(groups)} rated groups, {num_updates} updates",
         owner_id=LOCAL_USER,
         parent_checkpoint_id=checkpoint.id,
         config=config.model_dump(mode="json"),
     )
+    return Started(run, left_out)
+
+
+def _of_base(
+    services: Services, checkpoint: Checkpoint, votes: list[RatingEvent]
+) -> tuple[list[RatingEvent], int]:
+    """The votes on images of the checkpoint's base model, and how many rated groups other ones drew."""
+    groups = judged.judged_groups(services.db, {vote.group_id for vote in votes})
+    made_by = {name: one.group.checkpoint_id for name, one in groups.items()}
+    known = judged.checkpoints_of(services.db, set(made_by.values()))
+    kin = {name for name, by in made_by.items() if known[by].base_model_id == checkpoint.base_model_id}
+    if not kin:
+        raise Refused(
+            f"All {len(groups)} rated groups were drawn by other base models than that of {checkpoint.name}, "
+            "and a run learns only from images of its own: rate groups of this model, or choose a checkpoint "
+            "of the model whose images were rated."
+        )
+    return [vote for vote in votes if vote.group_id in kin], len(groups) - len(kin)
 
 
 def _config(

@@ -6,7 +6,7 @@ import pytest
 
 from flowgrpo.config import RunConfig
 from flowgrpo.presets import RATED
-from storage import ratings, runs, snapshots
+from storage import checkpoints, ratings, runs, snapshots
 from storage.engine import Database
 from storage.models import Checkpoint
 from storage.ratings import RatingInput
@@ -28,7 +28,7 @@ def rated(db: Database, make_group: MakeGroup) -> None:
 def test_a_run_from_ratings_names_the_votes_it_learns_from(
     services: Services, base: Checkpoint, rated: None, algorithm: str
 ) -> None:
-    run = learning.start(services, base.id, algorithm, 7, 3, "")
+    run = learning.start(services, base.id, algorithm, 7, 3, "").run
     config = RunConfig.model_validate(run.config)
     assert config.ratings is not None and config.reward_weights == {}
     assert (config.algorithm.name, config.num_updates, config.seed) == (algorithm, 7, 3)
@@ -40,15 +40,35 @@ def test_a_run_from_ratings_names_the_votes_it_learns_from(
 def test_later_votes_do_not_change_what_it_learns_from(
     services: Services, base: Checkpoint, rated: None, make_group: MakeGroup
 ) -> None:
-    run = learning.start(services, base.id, "nft", 7, 0, "mine")
+    run = learning.start(services, base.id, "nft", 7, 0, "mine").run
     view = make_group((0.1, 0.9), prompt="another")
     ratings.rate(
         services.db, RatingInput("later-key", "local", view.group.id, "best", view.images[0].image.id)
     )
-    again = learning.start(services, base.id, "nft", 7, 0, "mine")
+    again = learning.start(services, base.id, "nft", 7, 0, "mine").run
     frozen = [RunConfig.model_validate(one.config).ratings for one in (run, again)]
     sizes = [len(snapshots.votes_of(services.db, one.snapshot)) for one in frozen if one]
     assert sizes == [3, 4]
+
+
+def test_only_images_of_its_own_base_model_are_learned_from_and_the_rest_is_counted(
+    services: Services, base: Checkpoint, rated: None, make_group: MakeGroup
+) -> None:
+    other = checkpoints.register_base(
+        services.db, name="another", source="elsewhere", family="StableDiffusionXLPipeline"
+    )
+    with pytest.raises(Refused, match="All 3 rated groups were drawn by other base models"):
+        learning.start(services, other.id, "nft", 7, 0, "")
+    view = make_group((0.1, 0.9), prompt="of the other", checkpoint=other)
+    best = view.images[0].image.id
+    ratings.rate(services.db, RatingInput("other-key", "local", view.group.id, "best", best))
+    started = learning.start(services, other.id, "nft", 7, 0, "")
+    config = RunConfig.model_validate(started.run.config)
+    assert (config.prompts, started.left_out) == (("of the other",), 3)
+    assert config.ratings is not None
+    votes = snapshots.votes_of(services.db, config.ratings.snapshot)
+    assert [vote.group_id for vote in votes] == [view.group.id]
+    assert learning.start(services, base.id, "nft", 7, 0, "").left_out == 1
 
 
 def test_without_votes_and_with_an_algorithm_that_samples_it_is_refused(
