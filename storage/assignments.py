@@ -160,14 +160,14 @@ def _open(
     annotator_id: str, exclude: Collection[str], kinds: Collection[str] = OFFERED
 ) -> Select[ImageGroup]:
     """Finished groups that the annotator neither judged nor holds: those that a run waits for, then the
-    least seen, then what no head has looked at yet, then those that would teach most, then the newest."""
+    least seen, then what no head has looked at yet, then those that would teach most, the newest first."""
     settled = select(Assignment.group_id).where(
         Assignment.annotator_id == annotator_id,
         or_(Assignment.outcome.in_(("rated", "skipped")), Assignment.done_at.is_(None)),
     )
     wanted = ImageGroup.state == "done", ImageGroup.kind.in_(kinds), ImageGroup.id.not_in(settled)
     query = select(ImageGroup).where(*wanted, ImageGroup.id.not_in(exclude))
-    matters = case((ImageGroup.kind == "rollout", None), else_=ImageGroup.priority)
+    matters = case((ImageGroup.kind == "rollout", -1.0), else_=ImageGroup.priority)
     priority = matters.desc().nulls_first()
     return query.order_by(_waits(), _attention(), priority, ImageGroup.seq.desc())
 

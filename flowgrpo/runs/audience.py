@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from flowgrpo.config import PeopleConfig, RunConfig, SamplingConfig
@@ -68,7 +69,7 @@ class Audience:
         said = self._wait(number, asked, {view.group.id: view for view in shown if view is not None})
         liked = group_scores(votes_of(self.db, said)) if said else {}
         rows = [
-            self._row(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)
+            row_of(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)
         ]
         self._freeze()
         return torch.stack(rows)
@@ -121,15 +122,6 @@ class Audience:
             self.beats.tick(f"waiting for ratings: {len(judged)} of {len(asked)} groups are rated")
             self.beats.stop.wait(POLL_SECONDS)
 
-    def _row(self, view: GroupView | None, liked: Mapping[str, Mapping[str, float]], size: int) -> Tensor:
-        """Images of a judged group that nobody named are as likely good as bad: 0, their most probable value
-        before anything was said. Without it, one choice between two of eight would count for nothing.
-        """
-        found = liked.get(view.group.id, {}) if view is not None else {}
-        if view is None or not any(found.values()):
-            return torch.full((size,), float("nan"))
-        return torch.tensor([found.get(one.image.id, 0.0) for one in view.images])
-
     def _freeze(self) -> None:
         """The votes on all of the run's groups, so that its next checkpoint names them."""
         ours = [
@@ -139,6 +131,20 @@ class Audience:
         ]
         said = snapshots.standing_votes(self.db, ours)
         self.snapshot = snapshots.take_snapshot(self.db, said) if said else None
+
+
+def row_of(
+    view: GroupView | None, liked: Mapping[str, Mapping[str, float]], size: int
+) -> Float[Tensor, " sample"]:
+    """How well each image of a group is liked, in nats; NaN for all where nobody said anything.
+
+    Images of a judged group that nobody named get 0, their most probable value: they are as likely good as
+    bad. Were they unknown, one choice between two of eight would count for nothing.
+    """
+    found = liked.get(view.group.id, {}) if view is not None else {}
+    if view is None or not any(found.values()):
+        return torch.full((size,), float("nan"))
+    return torch.tensor([found.get(one.image.id, 0.0) for one in view.images])
 
 
 def audience_of(

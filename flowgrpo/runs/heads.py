@@ -102,8 +102,8 @@ def in_words(fit: PreferenceFit) -> str:
         return f"It is silent: it has {fit.num_pairs} comparisons, and speaks from {MIN_PAIRS} on."
     if fit.accuracy is None or fit.low is None or fit.high is None:
         return (
-            f"It is silent: all of its {fit.num_pairs} comparisons are about one prompt, so there is nothing to "
-            "test it on. Rate groups of other prompts too."
+            f"It is silent: all of its {fit.num_pairs} comparisons are about one prompt, so there is nothing "
+            "to test it on. Rate groups of other prompts too."
         )
     foresees = f"{fit.accuracy:.0%} ({fit.low:.0%} to {fit.high:.0%}) of choices that it has not seen"
     return f"It foresees {foresees}, from {fit.num_pairs} comparisons; loudness {loudness(fit):.0%}."

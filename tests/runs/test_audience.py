@@ -11,8 +11,11 @@ import torch
 from pydantic import ValidationError
 
 from flowgrpo.config import RunConfig
+from flowgrpo.preferences.votes import group_scores
 from flowgrpo.runs import audience, exits
+from flowgrpo.runs.audience import row_of
 from flowgrpo.runs.trainer import Trainer
+from flowgrpo.runs.votes import votes_of
 from storage import checkpoints, groups, ratings, runs, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
@@ -20,6 +23,7 @@ from storage.models import Checkpoint, Run
 from storage.ratings import RatingInput
 from tests.runs.helpers import adapter_hashes, begin, new_run, tiny_config
 from tests.runs.test_trainer import begin_again, said, trainer_of
+from tests.storage.records import finished_group
 
 ASKS = {"people": {"weight": 1.0, "timeout_minutes": 60.0}, "num_updates": 1, "samples": 0}
 
@@ -107,6 +111,20 @@ def _stop_once_offered(db: Database, run: Run, stop: threading.Event) -> None:
     while len(offered(db, run)) < 2:
         time.sleep(0.02)
     stop.set()
+
+
+def test_one_choice_between_two_counts_and_takes_the_others_out_of_nothing(
+    db: Database, tiny: Checkpoint
+) -> None:
+    view = finished_group(db, tiny, num_images=4)
+    first, second = (image.image.id for image in view.images[:2])
+    pair = {"left": first, "right": second, "outcome": "left"}
+    ratings.rate(db, RatingInput("k", "local", view.group.id, "pair", payload=pair))
+    liked = group_scores(votes_of(db, snapshots.standing_votes(db)))
+    row = row_of(view, liked, 4)
+    assert row[0] > 0 > row[1]
+    assert row[2:].tolist() == [0.0, 0.0]
+    assert row_of(view, {}, 4).isnan().all()
 
 
 def test_when_nobody_comes_the_rewards_decide_and_it_is_said(db: Database, tiny: Checkpoint) -> None:

@@ -116,6 +116,50 @@ def test_a_run_hears_of_new_votes_between_its_updates_and_of_a_head_that_was_wit
     assert people.votes() is None
 
 
+def test_a_head_that_was_withdrawn_stays_so_until_somebody_applies_it_again(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    rated(db, tiny, range(12))
+    fit = heads.fit_head(db, taste.eye)
+    snapshots.set_fit_state(db, fit.id, "withdrawn")
+    people = follower(db, taste, {NAME: 1.0})
+    assert people.refresh() == {"head/loudness": 0.0}
+    rated(db, tiny, range(12, 14))
+    assert people.refresh() == {"head/loudness": 0.0}
+    with pytest.raises(exits.EndedError, match="has been withdrawn"):
+        people.weights()
+    snapshots.set_fit_state(db, fit.id, "applied")
+    people.refresh()
+    assert people.fit is not None and people.fit.id == fit.id
+
+
+def test_a_head_that_looks_through_another_encoder_is_none_for_the_run(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    rated(db, tiny, range(12))
+    people = follower(db, taste, {NAME: 1.0})
+    people.refresh()
+    own = people.fit
+    assert own is not None
+    other = snapshots.record_fit(
+        db, kind="head", snapshot_id=own.snapshot_id, version="v", detail={"eye": "another"}, num_pairs=84
+    )
+    snapshots.set_fit_state(db, other.id, "applied")
+    people.refresh()
+    assert people.fit is not None and people.fit.id == own.id
+
+
+def test_a_head_that_knows_one_prompt_says_what_is_missing(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    for key in range(10):
+        view = colourful_group(db, tiny, 0)
+        best = view.images[key % 8].image.id
+        ratings.rate(db, RatingInput(f"vote-key-{key}", "local", view.group.id, "best", best))
+    words = heads.in_words(heads.fit_head(db, taste.eye))
+    assert words.startswith("It is silent: all of its 70 comparisons are about one prompt")
+
+
 def test_a_run_takes_the_head_that_somebody_else_fitted(db: Database, tiny: Checkpoint, taste: Taste) -> None:
     people = follower(db, taste, {NAME: 1.0})
     rated(db, tiny, range(10))
