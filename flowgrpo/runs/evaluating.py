@@ -23,7 +23,7 @@ from flowgrpo.runs import layout, references
 from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures
 from flowgrpo.runs.evaluation_report import write_files
 from flowgrpo.runs.evaluation_result import figures_of, result_of
-from flowgrpo.runs.instruments import applied_head, load_instruments, load_judge
+from flowgrpo.runs.instruments import applied_head, load_instruments, load_judge, metric_of
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.measuring import Measuring
 from flowgrpo.runs.references import References
@@ -83,6 +83,9 @@ def checked(payload: dict[str, Any]) -> Request:
         raise ValueError(f"{where} cannot be used: {first['msg']}, got {str(first['input'])[:80]}") from error
     if bool(request.prompts) == bool(request.prompt_set):
         raise ValueError("an evaluation needs prompts or a prompt set, one of them: name one")
+    if request.metrics is not None:
+        metrics = tuple(dict.fromkeys(metric_of(name) for name in request.metrics))
+        request = request.model_copy(update={"metrics": metrics})
     return request
 
 

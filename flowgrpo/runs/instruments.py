@@ -45,6 +45,12 @@ class Instruments:
     absent: dict[str, str]
 
 
+def metric_of(column: str) -> str:
+    """The metric that a column is of: "ssim/base" is of ssim, "judge/mouth" of judge. Others are as named."""
+    metric = column.partition("/")[0]
+    return metric if metric in _OWN else column
+
+
 def load_instruments(
     bench: Bench, wanted: Collection[str] | None, head_of: Callable[[Bench], Reward | None]
 ) -> Instruments:

@@ -252,3 +252,9 @@ def test_evaluation_groups_are_not_offered_for_rating(bench: Make, starter: Chec
     done(work)
     assert groups.queued_count(work.db) == 0
     assert groups.claim_group(work.db, "w") is None
+
+
+def test_a_column_of_a_table_may_be_asked_for_by_its_name() -> None:
+    asked = {"checkpoints": ["a"], "prompts": ["p"], "seeds": [1], "config": CONFIG}
+    names = ["ssim/base", "ssim", "judge/mouth", "clip"]
+    assert checked(asked | {"metrics": names}).metrics == ("ssim", "judge", "clip")
