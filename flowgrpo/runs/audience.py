@@ -9,6 +9,7 @@ alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,11 +25,12 @@ from flowgrpo.rollout import Rollout
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.generation import store_image
 from flowgrpo.runs.runner import painter_id
+from flowgrpo.runs.scoring import Columns
 from flowgrpo.runs.votes import votes_of
 from flowgrpo.runs.watch import Watch
 from storage import groups, snapshots
 from storage.engine import Database
-from storage.groups import GroupView
+from storage.groups import GroupView, ScoreInput
 from storage.models import RatingEvent, Run
 from storage.models_judging import VoteSnapshot
 from storage.types import utc_now
@@ -58,13 +60,20 @@ class Audience:
     snapshot: VoteSnapshot | None = field(default=None)
     """The votes on this run's groups, as of the last rollout."""
 
-    def ask(self, number: int, rollouts: Sequence[Rollout]) -> Tensor:
+    def ask(
+        self, number: int, rollouts: Sequence[Rollout], columns: Columns, versions: Mapping[str, str]
+    ) -> Tensor:
         """Shows the groups of rollout `number` and waits for people.
+
+        Args:
+            columns: what the rewards say of them; kept, so that weights can be fitted to these votes too.
+            versions: reward name to its version.
 
         Returns:
             (group, sample): how well people liked each image, in nats; NaN where nobody said anything.
         """
         shown = [self._shown(number, rollout) for rollout in rollouts]
+        groups.add_scores(self.db, scores_of(shown, columns, versions))
         asked = [view.group.id for view in shown if view is not None]
         said = self._wait(number, asked, {view.group.id: view for view in shown if view is not None})
         liked = group_scores(votes_of(self.db, said)) if said else {}
@@ -131,6 +140,24 @@ class Audience:
         ]
         said = snapshots.standing_votes(self.db, ours)
         self.snapshot = snapshots.take_snapshot(self.db, said) if said else None
+
+
+def scores_of(
+    shown: Sequence[GroupView | None], columns: Columns, versions: Mapping[str, str]
+) -> list[ScoreInput]:
+    """The columns' values of images that are rows."""
+    found = []
+    for name in columns.rewards.keys() & versions.keys():
+        why = columns.reasons.get(name, "it was not scored")
+        for view, values in zip(shown, columns.rewards[name].tolist(), strict=True):
+            for image, value in zip(view.images if view else [], values, strict=False):
+                known = value if math.isfinite(value) else None
+                found.append(
+                    ScoreInput(
+                        image.image.id, name, versions[name], known, None if known is not None else why
+                    )
+                )
+    return found
 
 
 def row_of(

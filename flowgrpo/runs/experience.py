@@ -140,7 +140,7 @@ class Gatherer:
         self.watch.gaps(columns.reasons)
         self.watch.notes(columns.warnings)
         self._calibrate_late(source, number, columns)
-        rewards, weights, stds = self._with_people(number, rollouts, columns)
+        rewards, weights, stds = self._with_people(number, rollouts, columns, source.stack.versions)
         advantages = combine(
             rewards,
             weights,
@@ -157,7 +157,7 @@ class Gatherer:
         return Experience(rollouts, columns, advantages, metrics)
 
     def _with_people(
-        self, number: int, rollouts: Sequence[Rollout], columns: Columns
+        self, number: int, rollouts: Sequence[Rollout], columns: Columns, versions: Mapping[str, str]
     ) -> tuple[dict[str, Tensor], dict[str, float], dict[str, float]]:
         """Rewards, weights and usual stds, with what people say of these very images where the run asks."""
         stds = self.position.calibrated_stds
@@ -166,7 +166,7 @@ class Gatherer:
         weights = self.people.weights() if self.people else dict(self.config.reward_weights)
         if self.audience is None:
             return rewards, weights, stds
-        said = self.audience.ask(number, rollouts)
+        said = self.audience.ask(number, rollouts, columns, versions)
         if not said.isfinite().any():
             return rewards, weights, stds
         return (

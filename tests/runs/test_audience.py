@@ -77,6 +77,7 @@ def test_a_run_waits_for_people_learns_what_they_said_and_names_their_votes(
     shown = offered(db, run)
     assert [view.group.state for view in shown] == ["done", "done"]
     assert all(len(view.images) == 3 for view in shown)
+    assert all("diversity" in image.scores for view in shown for image in view.images)
     made = checkpoints.checkpoints_of_run(db, run.id)[-1]
     assert made.votes is not None and made.votes["votes"] == 2
     assert len(snapshots.votes_of(db, made.votes["snapshot"])) == 2
