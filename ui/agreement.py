@@ -95,8 +95,7 @@ def _by_order(said: RatingsView) -> Choice:
 
 
 def _by_pairs(said: RatingsView) -> Choice:
-    won = {(left, right) for (left, right), outcome in said.pairs.items() if outcome == "left"}
-    won |= {(right, left) for (left, right), outcome in said.pairs.items() if outcome == "right"}
+    won = _won(said)
     return lambda better, worse: (better, worse) in won
 
 
@@ -124,9 +123,13 @@ def _kept(said: RatingsView) -> set[str]:
         return set(said.order[0])
     most = max(said.stars.values(), default=0)
     starred = {image for image, stars in said.stars.items() if stars == most}
-    won = {left if outcome == "left" else right for (left, right), outcome in said.pairs.items()
-           if outcome in ("left", "right")}  # fmt: skip
-    return starred or won
+    return starred or {better for better, _ in _won(said)}
+
+
+def _won(said: RatingsView) -> set[tuple[str, str]]:
+    """(better, worse) of the pairs that were decided."""
+    decided = [(pair, outcome) for pair, outcome in said.pairs.items() if outcome in ("left", "right")]
+    return {(left, right) if outcome == "left" else (right, left) for (left, right), outcome in decided}
 
 
 def values_of(view: GroupView, reward: str) -> list[float | None]:

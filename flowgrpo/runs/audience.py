@@ -151,12 +151,8 @@ def scores_of(
         why = columns.reasons.get(name, "it was not scored")
         for view, values in zip(shown, columns.rewards[name].tolist(), strict=True):
             for image, value in zip(view.images if view else [], values, strict=False):
-                known = value if math.isfinite(value) else None
-                found.append(
-                    ScoreInput(
-                        image.image.id, name, versions[name], known, None if known is not None else why
-                    )
-                )
+                known, reason = (value, None) if math.isfinite(value) else (None, why)
+                found.append(ScoreInput(image.image.id, name, versions[name], known, reason))
     return found
 
 

@@ -144,8 +144,8 @@ def votes_behind(
 ) -> dict[str, Any] | None:
     """The votes that a run has learned from so far, as its checkpoints name them.
 
-    By what they taught, where that is more than one of the head, the rollouts and the weights, the first of
-    these is outside.
+    Votes teach a head, are asked for in the loop, or were fitted by the weights. Where they do more than one
+    of these, the first is named as it is, and the others under `in_the_loop` and `weights`.
     """
     if config.ratings is not None:
         return _named(snapshots.get_snapshot(db, config.ratings.snapshot))
