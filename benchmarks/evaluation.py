@@ -83,13 +83,23 @@ def done(worker: Worker, payload: dict[str, Any]) -> tuple[float, str]:
     return seconds, asked.id
 
 
+def _prompts(count: int) -> list[str]:
+    """Held-out captions, each once: a plan names some twice."""
+    found = list(dict.fromkeys(caption(attributes) for attributes in plan("held_out", 2 * count)))
+    if len(found) < count:
+        raise ValueError(
+            f"there are {len(found)} held-out captions, fewer than {count}: ask for fewer prompts"
+        )
+    return found[:count]
+
+
 def measure(home: Path, num_prompts: int, num_seeds: int, config: SamplingConfig) -> list[Line]:
     db = open_database(home)
     base = checkpoints.register_base(db, name="starter", source=str(WEIGHTS / "pipeline"), family="sdxl")
     rows = [base, *random_adapters(db, base, NUM_CHECKPOINTS - 1)]
     payload = {
         "checkpoints": [row.id for row in rows],
-        "prompts": [caption(attributes) for attributes in plan("held_out", num_prompts)],
+        "prompts": _prompts(num_prompts),
         "seeds": list(range(num_seeds)),
         "config": config.model_dump(),
     }
