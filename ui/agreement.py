@@ -26,6 +26,8 @@ Values = Sequence[float | None]
 """One a member of a group; None where there is no score."""
 Tally = tuple[float, int]
 """Choices agreed with, ties as halves, of how many."""
+Rule = Callable[[Sequence[float]], list[float]]
+"""Scores of one group -> how far each is from their mean, in the unit that all rewards share."""
 Choice = Callable[[str, str], bool]
 """Whether somebody chose the first image over the second."""
 LOOKED_BACK = 100
@@ -138,36 +140,53 @@ def values_of(view: GroupView, reward: str) -> list[float | None]:
     return [None if score is None else score.value for score in scores]
 
 
-def weighed(views: Sequence[GroupView], weights: Mapping[str, float]) -> list[list[float | None]]:
+def weighed(
+    views: Sequence[GroupView], weights: Mapping[str, float], *, is_pooled: bool = False
+) -> list[list[float | None]]:
     """What an update with these weights would think of each image of each group, up to a common factor.
 
     The rule of the update: each reward as its distance from the group's mean, in stds of the group that are
     at least half of the usual one, here the median over these groups. A group has a reward that scored more
     than half of it; an image that lacks a reward of its group has no value.
+
+    Args:
+        is_pooled: By the other rule that presets have: the unit of a reward is one for all groups, the root
+            of the mean variance within them, and nothing is clipped.
     """
     used = {name: weight for name, weight in weights.items() if weight}
     columns = {name: [values_of(view, name) for view in views] for name in used}
-    floors = {name: _STD_FLOOR * _usual(groups) for name, groups in columns.items()}
-    return [
-        _weighed({name: groups[index] for name, groups in columns.items()}, used, floors)
-        for index in range(len(views))
+    groups = [
+        _counted({name: of_groups[i] for name, of_groups in columns.items()}) for i in range(len(views))
     ]
+    if is_pooled:
+        rules = {name: _by_pool([group.get(name, []) for group in groups]) for name in used}
+    else:
+        rules = {name: _by_group(of_groups) for name, of_groups in columns.items()}
+    return [_weighed(group, used, rules, len(view.images)) for group, view in zip(groups, views, strict=True)]
+
+
+def _counted(group: Mapping[str, Values]) -> dict[str, Values]:
+    """The rewards that scored more than half of a group, without the images that one of them did not."""
+    size = len(next(iter(group.values()), ()))
+    present = {name: values for name, values in group.items() if 2 * len(_known(values)) > size}
+    counted = [all(values[i] is not None for values in present.values()) for i in range(size)]
+    if sum(counted) < 2:
+        return {}
+    return {
+        name: [value if counts else None for value, counts in zip(values, counted, strict=True)]
+        for name, values in present.items()
+    }
 
 
 def _weighed(
-    group: Mapping[str, Values], weights: Mapping[str, float], floors: Mapping[str, float]
+    group: Mapping[str, Values], weights: Mapping[str, float], rules: Mapping[str, Rule], size: int
 ) -> list[float | None]:
-    size = len(next(iter(group.values())))
-    present = {name: values for name, values in group.items() if 2 * len(_known(values)) > size}
-    counted = [i for i in range(size) if all(values[i] is not None for values in present.values())]
-    if not present or len(counted) < 2:
+    if not group:
         return [None] * size
-    total, summed = sum(abs(weights[name]) for name in present), [0.0] * size
-    for name, values in present.items():
-        zs = _normalised(_known([values[i] for i in counted]), floors[name])
-        for index, z in zip(counted, zs, strict=True):
-            summed[index] += weights[name] * z / total
-    return [summed[i] if i in counted else None for i in range(size)]
+    total = sum(abs(weights[name]) for name in group)
+    zs = [[weights[name] * z / total for z in rules[name](_known(values))] for name, values in group.items()]
+    summed = iter([sum(column) for column in zip(*zs, strict=True)])
+    return [None if value is None else next(summed) for value in next(iter(group.values()))]
 
 
 def agreement(name: str, views: Sequence[RatedGroup], values: Sequence[Values]) -> Agreement | None:
@@ -223,17 +242,40 @@ def _share(tallies: Sequence[Tally]) -> float:
     return sum(points for points, _ in tallies) / sum(pairs for _, pairs in tallies)
 
 
-def _usual(groups: Sequence[Values]) -> float:
-    """The median std within groups; 0 where no group has two scores."""
+def _by_group(groups: Sequence[Values]) -> Rule:
+    """In stds of a group, at least half of the median one; 0 where no group has two scores."""
     stds = [statistics.stdev(known) for values in groups if len(known := _known(values)) > 1]
-    return statistics.median(stds) if stds else 0.0
+    floor = _STD_FLOOR * (statistics.median(stds) if stds else 0.0)
+
+    def rule(values: Sequence[float]) -> list[float]:
+        mean = statistics.fmean(values)
+        std = max(statistics.stdev(values), floor, _noise(mean))
+        return [max(-_Z_CLIP, min(_Z_CLIP, (value - mean) / std)) for value in values]
+
+    return rule
+
+
+def _by_pool(groups: Sequence[Values]) -> Rule:
+    """In the root of the mean variance within the groups that vary, each by its degrees of freedom."""
+    squares = free = 0.0
+    for values in groups:
+        known = _known(values)
+        if len(known) > 1 and statistics.stdev(known) >= _noise(statistics.fmean(known)):
+            squares += statistics.variance(known) * (len(known) - 1)
+            free += len(known) - 1
+    pooled = (squares / max(free, 1.0)) ** 0.5
+
+    def rule(values: Sequence[float]) -> list[float]:
+        mean = statistics.fmean(values)
+        return [(value - mean) / max(pooled, _noise(mean)) for value in values]
+
+    return rule
+
+
+def _noise(mean: float) -> float:
+    """What is no difference beside the size of the values."""
+    return _ROUNDING * max(1.0, abs(mean))
 
 
 def _known(values: Values) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _normalised(values: Sequence[float], floor: float) -> list[float]:
-    mean = statistics.fmean(values)
-    std = max(statistics.stdev(values), floor, _ROUNDING * max(1.0, abs(mean)))
-    return [max(-_Z_CLIP, min(_Z_CLIP, (value - mean) / std)) for value in values]

@@ -71,6 +71,11 @@ def preset_form(name: str, db: Database | None = None) -> RunForm:
     )
 
 
+def is_pooled(preset: str) -> bool:
+    """Whether a preset weighs rewards by pooled stds; raises `Refused` for a name that is none."""
+    return forms.preset_of(preset)(("portrait",)).advantages.std == "pooled"
+
+
 def check(services: Services, checkpoint_id: object, form: RunForm) -> tuple[RunConfig, list[Check]]:
     """The config of a run and its preflight list; raises `Refused` when the form itself is wrong."""
     checkpoint = services.checkpoint(checkpoint_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 import torch
@@ -157,8 +158,11 @@ def test_groups_of_one_prompt_are_resampled_together() -> None:
     assert found.words == "agrees with 100% of 20 choices (too few prompts for an interval)"
 
 
+@pytest.mark.parametrize("std", ["calibrated", "pooled"])
 @pytest.mark.parametrize("seed", range(5))
-def test_weighing_again_orders_every_group_as_the_update_does(seed: int) -> None:
+def test_weighing_again_orders_every_group_as_the_update_does(
+    seed: int, std: Literal["calibrated", "pooled"]
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     clip = 0.3 + 0.02 * torch.randn(5, 6, generator=generator)
     taste = 20 * torch.randn(5, 6, generator=generator)
@@ -169,10 +173,9 @@ def test_weighing_again_orders_every_group_as_the_update_does(seed: int) -> None
         return [None if value != value else value for value in values.double().tolist()]
 
     views = [view_of(clip=column(clip[g]), taste=column(taste[g])) for g in range(5)]
-    ours = weighed(views, weights)
-    theirs = combine(
-        rewards, weights, calibrate(rewards), config=AdvantageConfig(diversity=False), clip=100.0
-    )
+    ours = weighed(views, weights, is_pooled=std == "pooled")
+    config = AdvantageConfig(std=std, diversity=False)
+    theirs = combine(rewards, weights, calibrate(rewards), config=config, clip=100.0)
     flat = torch.tensor([float("nan") if v is None else v for row in ours for v in row]).reshape(5, 6)
     assert torch.equal(flat.isfinite(), theirs.is_counted)
     ratio = (theirs.values / flat)[theirs.is_counted]

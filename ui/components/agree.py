@@ -27,13 +27,14 @@ class Ranking:
     """With whether people preferred it."""
 
 
-def agree_html(views: Sequence[RatedGroup], weights: Mapping[str, object]) -> str:
+def agree_html(views: Sequence[RatedGroup], weights: Mapping[str, object], *, is_pooled: bool = False) -> str:
     """Of rated groups, the newest first; or what to do where there are none.
 
     Args:
         weights: as typed; where they cannot be read, the rewards stand alone.
+        is_pooled: whether the update would weigh by pooled stds (`ui.agreement.weighed`).
     """
-    columns = _columns(views, weights)
+    columns = _columns(views, weights, is_pooled=is_pooled)
     found = [one for name, values in columns.items() if (one := agreement(name, views, values))]
     rankings = [_ranking(name, views[0], values[0]) for name, values in columns.items()] if found else []
     return render(
@@ -54,13 +55,15 @@ def spot(found: Agreement) -> str:
     return f"left:{100 * found.low:.1f}%;width:{max(100 * (found.high - found.low), 1):.1f}%"
 
 
-def _columns(views: Sequence[RatedGroup], weights: Mapping[str, object]) -> dict[str, Sequence[Values]]:
+def _columns(
+    views: Sequence[RatedGroup], weights: Mapping[str, object], *, is_pooled: bool
+) -> dict[str, Sequence[Values]]:
     """Name to one column a group, the sum of all by their weights last."""
     columns: dict[str, Sequence[Values]] = {
         name: [values_of(view, name) for view in views] for name in weights
     }
     try:
-        return columns | {TOGETHER: weighed(views, check_weights(weights))}
+        return columns | {TOGETHER: weighed(views, check_weights(weights), is_pooled=is_pooled)}
     except Refused:
         return columns
 

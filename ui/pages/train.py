@@ -160,9 +160,10 @@ class _Page:
         page.load(self.check, form.inputs(), self.checks, **HIDDEN)
         changes = [widget.change for widget in form.inputs()]
         gr.on(changes, self.check, form.inputs(), self.checks, trigger_mode="always_last", **HIDDEN)
-        page.load(self.agree, form.weights, form.agreement, **HIDDEN)
-        weighing = [widget.change for widget in form.weights]
-        gr.on(weighing, self.agree, form.weights, form.agreement, trigger_mode="always_last", **HIDDEN)
+        asked = [form.preset, *form.weights]
+        page.load(self.agree, asked, form.agreement, **HIDDEN)
+        weighing = [widget.change for widget in asked]
+        gr.on(weighing, self.agree, asked, form.agreement, trigger_mode="always_last", **HIDDEN)
         form.preset.input(self.preset, form.preset, form.preset_widgets(), **HIDDEN)
         self.go.click(self.start, form.inputs(), [self.message, *drawn], **HIDDEN)
         for place in (self.detail, self.others):
@@ -187,10 +188,11 @@ class _Page:
         words = render("weights.html", words=found.words if found else "")
         return [*(first.get(name, 0.0) for name in tuning.REWARDS), words]
 
-    def agree(self, *weights: Any) -> str:
-        """How often each reward, and all of them by these weights, agree with the people."""
+    def agree(self, preset: Any, *weights: Any) -> str:
+        """How often each reward, and all of them as the preset weighs them, agree with the people."""
         seen = rated_groups(self.services.db, LOOKED_BACK)
-        return agree.agree_html(seen, dict(zip(tuning.REWARDS, weights, strict=True)))
+        typed = dict(zip(tuning.REWARDS, weights, strict=True))
+        return agree.agree_html(seen, typed, is_pooled=tuning.is_pooled(str(preset)))
 
     def start(self, *typed: Any) -> tuple[Any, ...]:
         """Queues a run and looks at it; a refusal changes nothing but the sentence."""
