@@ -99,10 +99,11 @@ def taste(prompts: Prompts, num_updates: int = 14) -> RunConfig:
     two cores. Source: ours (docs/benchmarks.md, ratings to win).
 
     All images of a group start from one noise: what a taste is about (grounds, hair, light) differs far more
-    between starts than by what two stochastic steps add, and only the latter can be learned from.
+    between starts than by what two stochastic steps add, and only the latter can be learned from. The base
+    that it holds on to is guided less than there: guidance has a taste of its own (docs/decisions/0006).
     """
     base = fast_and_faithful(prompts, num_updates)
-    update = base.update.model_copy(update={"kl_weight": 0.006})
+    update = base.update.model_copy(update={"kl_weight": 0.006, "reference_guidance": 2.0})
     rollout = base.rollout.model_copy(update={"same_start": True})
     return base.model_copy(
         update={
