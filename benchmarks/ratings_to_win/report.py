@@ -1,15 +1,15 @@
-"""The table and the plot of ratings to win, from the races that are on disk."""
+"""The tables and the plot of ratings to win, from the races that are on disk."""
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 from rich.console import Console
-from rich.table import Table
 
 WON_LOW, WON_MEAN = 0.60, 0.75
 """Where the plot draws its lines; the same as the race's own."""
@@ -28,24 +28,51 @@ def won_at(race: Race) -> dict[str, Any] | None:
     return next(won, None)
 
 
-def table(found: list[Race]) -> Table:
+def markdown(found: list[Race]) -> str:
     """One row a taste and seed, where it was won or where it ended."""
-    shown = Table(
-        "taste", "seed", "won", "groups", "comparisons", "annotator min", "core min / 2", "win rate",
-        "ties", "fidelity",
-    )  # fmt: skip
+    lines = [
+        "| taste | seed | won | groups | comparisons | annotator minutes | core minutes / 2 | win rate "
+        "| ties | fidelity, points |",
+        "|---" * 10 + "|",
+    ]
     for race in found:
         won = won_at(race)
         row = won or race["rows"][-1]
         win, low, high = row["win"]
-        before, after = row["fidelity"]
-        shown.add_row(
-            race["taste"], str(race["seed"]), "yes" if won else "no", str(row["groups"]),
-            str(row["comparisons"]),
-            f"{row['annotator_minutes']:.1f}", f"{row['core_seconds'] / 120:.1f}",
-            f"{win:.3f} ({low:.3f} to {high:.3f})", f"{row['ties']:.2f}", f"{100 * (after - before):+.1f}",
-        )  # fmt: skip
-    return shown
+        cells = [
+            race["taste"], str(race["seed"]), "yes" if won else "no" if race["is_over"] else "not yet",
+            str(row["groups"]), str(row["comparisons"]), f"{row['annotator_minutes']:.1f}",
+            f"{row['core_seconds'] / 120:.1f}", f"{win:.3f} ({low:.3f} to {high:.3f})", f"{row['ties']:.2f}",
+            f"{fidelity(row):+.1f}",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def fidelity(row: Race) -> float:
+    """Points by which the tuned model follows prompts better than the base."""
+    before, after = row["fidelity"]
+    return float(100 * (after - before))
+
+
+def by_taste(found: list[Race]) -> str:
+    """One row a taste, over its seeds: medians until it was won, mean fidelity there."""
+    lines = ["| taste | won | groups | core minutes / 2 | fidelity, points |", "|---" * 5 + "|"]
+    medians = []
+    for taste in dict.fromkeys(race["taste"] for race in found):
+        ours = [race for race in found if race["taste"] == taste]
+        ends = [(won_at(race) is not None, won_at(race) or race["rows"][-1]) for race in ours]
+        groups = statistics.median([row["groups"] if won else math.inf for won, row in ends])
+        minutes = statistics.median([row["core_seconds"] / 120 if won else math.inf for won, row in ends])
+        medians.append((groups, minutes))
+        change = [fidelity(row) for _, row in ends]
+        error = statistics.stdev(change) / len(change) ** 0.5 if len(change) > 1 else math.nan
+        won = f"{sum(won for won, _ in ends)} of {len(ends)}"
+        middle = f"{groups:g} | {minutes:.1f}" if math.isfinite(groups) else "more | more"
+        lines.append(f"| {taste} | {won} | {middle} | {statistics.fmean(change):+.1f} ± {error:.1f} |")
+    groups, minutes = (statistics.median(column) for column in zip(*medians, strict=True))
+    lines += ["", f"Median over tastes: {groups:g} groups, {minutes:.1f} minutes of two cores."]
+    return "\n".join(lines)
 
 
 def plot(found: list[Race], path: Path) -> None:
@@ -81,13 +108,7 @@ def plot(found: list[Race], path: Path) -> None:
 
 
 def publish(folder: Path) -> None:
-    """Prints the table and writes the plot."""
+    """Prints the tables and draws the plot."""
     found = races(folder)
-    console = Console(width=170)
-    console.print(table(found))
-    won = [row["groups"] for race in found if (row := won_at(race)) is not None]
-    if won:
-        console.print(
-            f"won {len(won)} of {len(found)}; median {statistics.median(won):g} groups where it was"
-        )
+    Console(width=200).print(by_taste(found), markdown(found), sep="\n\n", markup=False)
     plot(found, folder / "ratings_to_win.png")
