@@ -247,6 +247,10 @@ class RunConfig(Config):
     """Rewards of kind gate: an image below one's threshold is never praised, whatever its rewards."""
     monitors: tuple[str, ...] = ()
     """Rewards that are scored and shown, and that teach nothing."""
+    judges: tuple[str, ...] = ()
+    """Rewards that score the sample grids alone: the hacking guard holds the run against them. Empty leaves
+    the choice to the studio (docs/rewards.md).
+    """
     reference: Literal["base_seed"] = "base_seed"
     """What rewards of kind reference hold an image against: the one that the base makes of the same prompt,
     seed and noise. Drawn, at the price of a second rollout, only where such a reward has a weight or is
@@ -319,11 +323,18 @@ class RunConfig(Config):
             *(name for name, weight in self.reward_weights.items() if weight),
             *self.gates,
             *self.monitors,
+            *self.judges,
         ]
         twice = sorted({name for name in named if named.count(name) > 1})
         if twice:
             raise ValueError(
-                f"{twice[0]} is named twice among reward_weights, gates and monitors: a reward has one part"
+                f"{twice[0]} is named twice among reward_weights, gates, monitors and judges: "
+                "a reward has one part"
+            )
+        if self.judges and self.samples == 0:
+            raise ValueError(
+                "judges look at the sample grids, and samples is 0: give samples a number, "
+                "or leave judges out"
             )
         for name in self.advantages.caps:
             if self.reward_weights.get(name, 0.0) <= 0:

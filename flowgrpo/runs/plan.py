@@ -23,7 +23,7 @@ from flowgrpo.live import counted
 from flowgrpo.published import architecture_of, known
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.fetch import Options
-from flowgrpo.rewards.stack import load_stack
+from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.runs import roles, samples
 from flowgrpo.runs.commands import named_checkpoint, read_config
 from flowgrpo.runs.device import describe, resolve
@@ -212,7 +212,8 @@ def _beside(base: str, config: RunConfig, options: Options, *, is_gpu: bool) -> 
     for name in roles.needed(config):
         if name in stack.unavailable:
             raise LookupError(f"{stack.unavailable[name]}.")
-    judges = samples.judges_of(base, config, options.weights, "cpu")
+    judges = samples.judges_of(base, config, options)
+    _check_judges(config, judges)
     loaded = process.memory_info().rss - empty
     del judges
     rollout = config.rollout
@@ -225,6 +226,15 @@ def _beside(base: str, config: RunConfig, options: Options, *, is_gpu: bool) -> 
         references = images if roles.holds_to_references(config, stack) else None
         stack.score(ScoreBatch(images, prompts, groups, references))
     return Beside(0 if is_gpu else empty, max(loaded, 0), live.peak)
+
+
+def _check_judges(config: RunConfig, judges: RewardStack) -> None:
+    """Raises LookupError or ValueError where a judge that the run names cannot judge it."""
+    for name in config.judges:
+        if name in judges.unavailable:
+            raise LookupError(f"{judges.unavailable[name]}.")
+    if config.judges:
+        roles.check_judges(judges)
 
 
 def lines(plan: Plan) -> Iterator[str]:

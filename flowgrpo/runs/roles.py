@@ -13,12 +13,20 @@ import torch
 from torch import Tensor
 
 from flowgrpo.config import RunConfig
+from flowgrpo.rewards.human import NAME as HUMAN
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
 from flowgrpo.runs.scoring import DIVERSITY, Columns
 
 _READER = "ocr"
 """Counts text that nobody asked for, whatever it is used for."""
+_NO_JUDGE = {
+    "gate": "is a gate and says only whether an image fails: name it in gates",
+    "monitor": "is a monitor, of whose numbers none is better than another: name it in monitors",
+    "reference": "holds an image against another one, and a sample grid has none: leave it out",
+    "groupwise": "judges a group and no image, and the diversity of a grid is watched anyway: leave it out",
+}
+"""Kind of a reward to why it cannot judge sample grids."""
 
 
 def weighted(config: RunConfig) -> list[str]:
@@ -65,6 +73,26 @@ def check(config: RunConfig, stack: RewardStack) -> None:
             f"{', '.join(names)} only hold images to the base's, which the base does best: "
             "give a weight to something that there is to gain"
         )
+
+
+def check_judges(judges: RewardStack) -> None:
+    """Whether everything that the run names as a judge can judge its sample grids.
+
+    Raises:
+        ValueError: one cannot: of an image alone it says nothing, or it changes while the run goes on.
+        EndedError: one is not available here; without it nobody would see that a reward is exploited.
+    """
+    for name in (*judges.rewards, *judges.unavailable):
+        if name.partition(":")[0] == HUMAN:
+            raise ValueError(
+                f"'{name}' cannot judge: it is fitted anew when people rate, and a judge stays the same from "
+                "the first grid to the last: name it in monitors"
+            )
+    for reason in judges.unavailable.values():
+        raise exits.EndedError(exits.REWARDS_FAILED, f"{reason}.")
+    for name, kind in kinds_of(judges).items():
+        if kind in _NO_JUDGE:
+            raise ValueError(f"'{name}' cannot judge: it {_NO_JUDGE[kind]}")
 
 
 def kinds_of(stack: RewardStack) -> dict[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,7 +16,9 @@ from torch import Tensor
 from flowgrpo.config import RunConfig, SamplingConfig
 from flowgrpo.looks import looks
 from flowgrpo.policies import Policy
-from flowgrpo.rewards.base import ScoreBatch
+from flowgrpo.rewards.base import ScoreBatch, ScoreResult
+from flowgrpo.rewards.checks import own_warning
+from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import EMBEDDED, RewardStack, load_stack
 from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.rollout import denoise
@@ -67,10 +68,17 @@ def plan(config: RunConfig) -> list[tuple[str, list[int]]]:
     ]
 
 
-def judges_of(base: str, config: RunConfig, weights: Path, device: str) -> RewardStack:
-    """What judges a run and never rewards it: the judge, where the base is the starter; for any other base
-    the embedded rewards without a weight.
+def judges_of(base: str, config: RunConfig, options: Options) -> RewardStack:
+    """What judges a run and never rewards it: what the run names, with what could not be loaded among the
+    unavailable. Where it names nothing: the judge, if the base is the starter; for any other base the
+    embedded rewards without a weight.
+
+    Raises:
+        LookupError: no reward has such a name.
     """
+    weights, device = options.weights, options.device
+    if config.judges:
+        return load_stack(config.judges, weights, device, options)
     if base == STARTER and (weights / "judge" / "model.safetensors").is_file():
         return RewardStack({"judge": AttributeVerifier(weights / "judge", "judge", device)})
     rest = [name for name in EMBEDDED if name != DIVERSITY and not config.reward_weights.get(name)]
@@ -94,6 +102,7 @@ class Grids:
         judges: what the run is not rewarded by; their scores stay out of the rows that people see.
         tick: called after each network call; what it raises ends the grid.
         warnings: what each reward said last of the images of a grid.
+        gaps: why a judge that the run names left images of the last grid without a score.
     """
 
     db: Database
@@ -104,6 +113,7 @@ class Grids:
     judges: RewardStack
     tick: Callable[[], None]
     warnings: dict[str, str] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
     _of_base: dict[str, Tensor] = field(default_factory=dict)
     _rewards_of_base: dict[str, BaseScores] = field(default_factory=dict)
 
@@ -120,6 +130,7 @@ class Grids:
 
         Raises:
             BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
+            StopRequestedError: the run was stopped while a reward or a judge was waited for.
         """
         columns: dict[str, list[float]] = {}
         drawn: list[tuple[str, list[Pixels]]] = []
@@ -207,24 +218,41 @@ class Grids:
 
     def _judged(self, drawn: Sequence[tuple[str, list[Pixels]]], update: int) -> dict[str, float]:
         """Means of looks and judges, and how sure a judge's difference to the base's grid is."""
-        batch = _batch(drawn)
-        scores = {name: result.values for name, result in self.judges.score(batch).items()}
+        results = self._asked(drawn)
+        self._hear(results)
+        scores = {name: result.values for name, result in results.items()}
         if update == 0:
             self._of_base = scores
-        found = {f"held_out/{name}": values.mean().item() for name, values in looks(batch.images).items()}
+        found = {
+            f"held_out/{name}": values.mean().item() for name, values in looks(_batch(drawn).images).items()
+        }
         for name, values in scores.items():
             error = _error(values, self._base_scores().get(name)) if update else 0.0
             if values.isfinite().any() and math.isfinite(error):
                 found |= {f"held_out/{name}": values.nanmean().item(), f"held_out_error/{name}": error}
         return found
 
+    def _asked(self, drawn: Sequence[tuple[str, list[Pixels]]]) -> dict[str, ScoreResult]:
+        """What the judges say of these images."""
+        results = self.judges.score(_batch(drawn))
+        if self.judges.is_interrupted:
+            raise StopRequestedError
+        return results
+
+    def _hear(self, results: Mapping[str, ScoreResult]) -> None:
+        """Keeps what the named judges say beside their scores, and why they have none."""
+        named = {name: one for name, one in results.items() if name in self.config.judges}
+        said = {name: own_warning(name, one) for name, one in named.items()}
+        self.warnings |= {name: words for name, words in said.items() if words}
+        first = {name: next((why for why in one.reasons if why), "") for name, one in named.items()}
+        self.gaps = {name: why for name, why in first.items() if why}
+
     def _base_scores(self) -> dict[str, Tensor]:
         """The judges' scores of the base's grid, from its images where another attempt drew it."""
         if not self._of_base:
             drawn = self._drawn_by_base()
             if drawn:
-                scored = self.judges.score(_batch(drawn))
-                self._of_base = {name: result.values for name, result in scored.items()}
+                self._of_base = {name: result.values for name, result in self._asked(drawn).items()}
         return self._of_base
 
     def _drawn_by_base(self) -> list[tuple[str, list[Pixels]]]:

@@ -48,6 +48,7 @@ MAX_UNSCORED = 3
 """Rollouts in a row of which no image has a score by a reward that counts, after which the run ends."""
 NO_GRID: tuple[type[Exception], ...] = (LookupError, *UNAVAILABLE)
 """Errors that cost a sample grid and nothing else."""
+_NOTHING_HELD_OUT = "No score is left that this run is not rewarded by"
 _log = logging.getLogger(__name__)
 
 
@@ -92,7 +93,9 @@ class Trainer:
                 "process, or take people and human away."
             )
         roles.check(config, self.stack)
-        judges = samples.judges_of(base.name, config, weights, str(device))
+        judges = samples.judges_of(base.name, config, options)
+        if config.judges:
+            roles.check_judges(judges)
         self.grids = samples.Grids(
             db, run, config, self.policy, self.stack, judges, lambda: self.beats.tick("drawing samples")
         )
@@ -122,7 +125,8 @@ class Trainer:
         try:
             # Other processes would go on with scores that are missing here.
             watched = interrupting(self.stop, self.stack, STOP_SECONDS)
-            with watched if self.lead.is_alone else nullcontext():
+            judged = interrupting(self.stop, self.grids.judges, STOP_SECONDS)
+            with watched if self.lead.is_alone else nullcontext(), judged:
                 self._train()
         except exits.EndedError:
             self.lead.end()
@@ -181,10 +185,9 @@ class Trainer:
             pass
         self._fits(self._sample_grid, "sample grid")
         if self.config.samples and not self.watch.is_judged:
-            self.watch.warn(
-                "No score is left that this run is not rewarded by, so its samples are watched for diversity "
-                "and looks only."
-            )
+            names = ", ".join(self.config.judges)
+            why = f"None of the judges ({names}) scored the base" if names else _NOTHING_HELD_OUT
+            self.watch.warn(f"{why}, so its samples are watched for diversity and looks only.")
         self._ask_if_needed()
 
     def _leave(self) -> None:
@@ -350,6 +353,7 @@ class Trainer:
             _log.warning("no sample grid at update %d: %s", number, error)
             return
         self.watch.notes(self.grids.warnings)
+        self.watch.gaps(self.grids.gaps)
         self._note(number, metrics)
 
     def _shown_checkpoint(self) -> str:
