@@ -231,6 +231,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
         num_updates: int = 0,
         name: str = "",
         people_minutes: float = 0,
+        judges: list[str] | None = None,
     ) -> dict[str, Any]:
         """Queues a FlowGRPO run and returns it at once; ask get_run how it goes.
 
@@ -243,6 +244,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             num_updates: optimiser updates; 0 for the preset's.
             name: what the run is called.
             people_minutes: how long it waits for people to rate each of its rollouts; 0 asks nobody.
+            judges: rewards that judge the sample grids and never reward; when left out, the studio's own.
         """
 
         def work() -> dict[str, Any]:
@@ -251,6 +253,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
                 "prompts": _lines(prompts),
                 "held_out": _lines(held_out or []),
                 "people_minutes": people_minutes,
+                "judges": judges or [],
             }
             form |= ({"weights": weights} if weights is not None else {}) | (
                 {"num_updates": num_updates} if num_updates else {}

@@ -80,6 +80,9 @@ class RunForm:
     seed: object = 0
     people_minutes: object = 0
     """How long the run waits for people to rate each of its rollouts; 0 asks nobody."""
+    judges: object = ""
+    """Rewards that only judge the sample grids, as names or as one text with commas; empty leaves the choice
+    to the studio."""
 
 
 def check_prompt(text: object, what: str = "The prompt") -> str:
@@ -261,8 +264,22 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
         "update": _update(form, preset.update),
         "lora": _lora(whole(form.rank, "The LoRA rank", 1, 256)),
         "people": _people(real(form.people_minutes, "The minutes to wait for people", 0, 10_080)),
+        "judges": judge_names(form.judges),
     }
     return _build(RunConfig, fields)
+
+
+def judge_names(typed: object) -> tuple[str, ...]:
+    """Reads names of rewards, each once: a list, or a text with commas between them.
+
+    Raises:
+        Refused: it is neither, or a name holds what cannot be shown.
+    """
+    names = typed.split(",") if isinstance(typed, str) else typed or ()
+    if not isinstance(names, list | tuple):
+        raise Refused(f"The judges must be names of rewards, not {_shown(typed)}.")
+    read = [str(name).strip() for name in names]
+    return tuple(dict.fromkeys(_check_text(name, "A judge's name") for name in read if name))
 
 
 def preset_of(name: object) -> Preset:

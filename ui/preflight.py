@@ -18,6 +18,14 @@ Cards = Mapping[str, Mapping[str, Any]]
 MIN_FREE = 500_000_000
 """Bytes that a run needs for its log, images and checkpoints."""
 LOW_FREE = 2_000_000_000
+Use = Literal["weight", "gate", "monitor", "judge"]
+_NO_JUDGE = {
+    "gate": "it is a gate, which says only whether an image fails",
+    "monitor": "it is a monitor, of whose numbers none is better than another",
+    "reference": "it holds an image against another one, and samples have none",
+    "groupwise": "it judges a group and no image",
+}
+"""Kind of a reward to why it cannot judge sample grids; `flowgrpo.runs.roles` refuses the same."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,11 @@ def _rewards(config: RunConfig, cards: Cards) -> list[Check]:
     found = [line for name in weighted for line in _reward(name, cards, "weight")]
     found += [line for name in config.gates for line in _reward(name, cards, "gate")]
     found += [line for name in config.monitors for line in _reward(name, cards, "monitor")]
+    found += [line for name in config.judges for line in _reward(name, cards, "judge")]
     if any(line.level == "bad" for line in found):
         return found
+    if config.judges:
+        found.append(Check("ok", f"Judged, and never rewarded, by {', '.join(config.judges)}."))
     names = ", ".join(f"{name} {weight:g}" for name, weight in config.reward_weights.items())
     if len(config.reward_weights) == 1:
         words = f"One reward only ({names}): a single reward is easier to cheat than two."
@@ -120,7 +131,7 @@ def _rewards(config: RunConfig, cards: Cards) -> list[Check]:
     return [*found, Check("ok", f"Rewards: {names}.")]
 
 
-def _reward(name: str, cards: Cards, use: Literal["weight", "gate", "monitor"]) -> Iterator[Check]:
+def _reward(name: str, cards: Cards, use: Use) -> Iterator[Check]:
     """What the engine's card of a reward has to say of a run that uses it; nothing before there are cards."""
     key, _, option = name.partition(":")
     if not cards:
@@ -134,6 +145,8 @@ def _reward(name: str, cards: Cards, use: Literal["weight", "gate", "monitor"]) 
         )
     elif use == "weight" and card["kind"] in ("gate", "monitor"):
         yield Check("bad", f"The reward {name} is a {card['kind']} and teaches nothing: give it no weight.")
+    elif use == "judge" and (reason := _no_judge(key, card)):
+        yield Check("bad", f"{name} cannot judge the samples: {reason}.")
     elif problem := _problem(name, card, use):
         # a run goes on without what it only watches
         yield Check("warn" if use == "monitor" else "bad", problem)
@@ -143,6 +156,13 @@ def _reward(name: str, cards: Cards, use: Literal["weight", "gate", "monitor"]) 
         yield Check("ok", f"The reward {name}: what stands behind the colon is read when the run starts.")
     elif card["state"] == "to fetch":
         yield Check("warn", f"The reward {name} is {card['weights']}.")
+
+
+def _no_judge(key: str, card: Mapping[str, Any]) -> str:
+    """Why a reward cannot judge sample grids; empty where it can. The run looks again when it starts."""
+    if key == "human":
+        return "it is fitted anew when people rate, and a judge stays the same"
+    return _NO_JUDGE.get(card["kind"], "")
 
 
 def _problem(name: str, card: Mapping[str, Any], use: str) -> str:

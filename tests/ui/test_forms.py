@@ -126,6 +126,12 @@ def test_a_run_form_becomes_a_config() -> None:
     assert config.held_out_prompts == ("portrait, serious",)
     assert (config.num_updates, config.checkpoint_every, config.sample_every) == (2, 1, 1)
     assert config.reward_weights == {"verifier": 1.0}
+    assert config.judges == ()
+
+
+@pytest.mark.parametrize("typed", ["clip, quality,clip ", ["clip", " quality "], ("clip", "quality", "")])
+def test_judges_are_read_as_a_list_and_as_a_text_with_commas(typed: object) -> None:
+    assert forms.check_run(run_form(judges=typed), width=64, height=64).judges == ("clip", "quality")
 
 
 @pytest.mark.parametrize(
@@ -147,6 +153,7 @@ def test_a_run_form_becomes_a_config() -> None:
         ({"kl_weight": -1}, "The KL weight must be a number"),
         ({"rank": 0}, "The LoRA rank must be from 1"),
         ({"seed": "x"}, "The seed must be a whole number"),
+        ({"judges": {"clip": 1}}, "The judges must be names of rewards"),
     ],
 )
 def test_a_run_that_cannot_be_gets_a_sentence(typed: dict[str, object], sentence: str) -> None:

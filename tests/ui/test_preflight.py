@@ -104,6 +104,43 @@ def test_a_run_goes_on_without_what_it_only_watches(services: Services, base: Ch
     assert [line.level for line in found(monitors=("beauty",))] == ["bad"]
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("beauty", "There is no reward beauty here: write one of aesthetic, "),
+        ("broken", "is disabled: one 1.0 could not load it. Mend that and start the studio again"),
+        ("pickscore", "names no licence.* Accept it by python app.py accept pickscore"),
+        ("safety", "safety cannot judge the samples: it is a gate, which says only whether an image fails."),
+        ("pixel_stats", "pixel_stats cannot judge the samples: it is a monitor"),
+        ("lpips_ref", "it holds an image against another one, and samples have none"),
+        ("diversity", "it judges a group and no image"),
+        ("human", "it is fitted anew when people rate"),
+        ("verifier", "verifier is named twice among reward_weights, gates, monitors and judges"),
+    ],
+)
+def test_what_cannot_judge_the_samples_stands_against_the_run(
+    services: Services, db: Database, base: Checkpoint, name: str, words: str
+) -> None:
+    form = replace(tuning.preset_form("smoke"), prompts="portrait, smile", weights=VERIFIER, judges=name)
+    with pytest.raises(Refused, match=words):
+        tuning.start(services, base.id, form)
+    assert runs.list_runs(db) == []
+
+
+def test_a_run_with_judges_says_so_before_it_starts_and_on_its_page(
+    services: Services, base: Checkpoint
+) -> None:
+    form = replace(
+        tuning.preset_form("smoke"), prompts="portrait, smile", weights=VERIFIER, judges=" quality, hpsv21,"
+    )
+    said = {line.text: line.level for line in tuning.check(services, base.id, form)[1]}
+    assert said["Judged, and never rewarded, by quality, hpsv21."] == "ok"
+    assert said["The reward hpsv21 is fetched on first use: 1972 MB."] == "warn"
+    run = tuning.start(services, base.id, form)
+    assert run.config["judges"] == ["quality", "hpsv21"]
+    assert "<dd>quality, hpsv21</dd>" in tuning.run_html(services, run.id)
+
+
 def test_before_an_engine_has_started_nothing_stands_against_a_reward(
     services: Services, db: Database, base: Checkpoint
 ) -> None:

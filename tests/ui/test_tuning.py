@@ -262,6 +262,19 @@ def test_gates_and_monitors_have_curves_of_their_own(
     ]
 
 
+def test_each_judge_of_the_samples_has_a_curve_of_its_own(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    run = tuning.start(services, base.id, form(weights={"clip": 0.3}, judges="quality"))
+    running(db, run)
+    judged = {"held_out/quality": 0.4, "held_out_error/quality": 0.0}
+    runs.record_metrics(db, run.id, 1, 0, judged)
+    rewarded = {"held_out/clip": 0.6, "held_out_error/clip": 0.1, "reward/clip": 0.5}
+    runs.record_metrics(db, run.id, 1, 1, judged | rewarded)
+    curves = curves_of(runs.metrics_since(db, run.id, -1), {"clip": 0.3})
+    assert [curve.title for curve in curves] == ["clip × 0.3", "quality, never a reward"]
+
+
 @pytest.mark.parametrize(
     ("held_out", "words"), [("", "dashed: fixed samples"), ("portrait, mohawk", "dashed: held out")]
 )

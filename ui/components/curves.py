@@ -70,15 +70,17 @@ def curves_of(
     gates: Sequence[str] = (),
     monitors: Sequence[str] = (),
 ) -> list[Curve]:
-    """The cards of a run: its rewards by weight, its gates, what it watches, then the fixed ones; those
-    without a point yet are left out. `has_held_out` tells whether the fixed samples are of prompts that are
-    not trained on, `is_guided` whether the run is held to the guided base, which it comes closer to."""
+    """The cards of a run: its rewards by weight, its judges, its gates, what it watches, then the fixed
+    ones; those without a point yet are left out. `has_held_out` tells whether the fixed samples are of
+    prompts that are not trained on, `is_guided` whether the run is held to the guided base, which it comes
+    closer to."""
     points: dict[str, list[tuple[int, float]]] = {}
     for metric in metrics:
         points.setdefault(metric.name, []).append((metric.update, metric.value))
     fixed = [GUIDED if is_guided and plan.name == GUIDED.name else plan for plan in FIXED]
     plans = [
         *_reward_plans(weights, "held out" if has_held_out else "fixed samples"),
+        *_judge_plans(points),
         *_watched_plans(points, gates, monitors),
         *fixed,
     ]
@@ -100,6 +102,19 @@ def _reward_plans(weights: Mapping[str, float], beside: str) -> list[Plan]:
             dashed=f"held_out/{name}",
         )
         for name in names
+    ]
+
+
+def _judge_plans(points: Mapping[str, Points]) -> list[Plan]:
+    """What judges the sample grids: of a judge alone the error is known at the base's own grid."""
+    start = "held_out_error/"
+    found = [name.removeprefix(start) for name in sorted(points) if name.startswith(start)]
+    judges = [name for name in found if points[f"{start}{name}"][0][0] == 0]
+    own = {plan.name for plan in FIXED}
+    return [
+        Plan(f"{name}, never a reward", f"held_out/{name}", "{:.3f}", "healthy: does not fall")
+        for name in judges
+        if f"held_out/{name}" not in own
     ]
 
 

@@ -44,6 +44,7 @@ class _Form:
         "rank",
         "seed",
         "people_minutes",
+        "judges",
     )
     PRESET = (
         "num_updates",
@@ -91,6 +92,10 @@ class _Form:
             self.group_size = gr.Number(
                 first.group_size, label="Of size", precision=0, elem_id="train-group-size"
             )
+        self._more(first)
+
+    def _more(self, first: RunForm) -> None:
+        """What most people leave as it is."""
         with gr.Accordion("More settings", open=False, elem_id="train-more"):
             self.name = gr.Textbox(label="Name", placeholder="named after its rewards", elem_id="run-name")
             with gr.Row(elem_classes="trio"):
@@ -104,6 +109,10 @@ class _Form:
             self.people_minutes = gr.Number(
                 0, label="Minutes to wait for ratings before each update (0: ask nobody)",
                 elem_id="people-minutes",
+            )  # fmt: skip
+            self.judges = gr.Textbox(
+                label="Judges of the samples, which never reward", placeholder="chosen by the studio",
+                elem_id="judges",
             )  # fmt: skip
 
     def inputs(self) -> list[Any]:
