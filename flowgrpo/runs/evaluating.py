@@ -23,7 +23,7 @@ from flowgrpo.runs import layout, references
 from flowgrpo.runs.evaluation_images import Drawer, Entry, Pictures
 from flowgrpo.runs.evaluation_report import write_files
 from flowgrpo.runs.evaluation_result import figures_of, result_of
-from flowgrpo.runs.instruments import applied_head, load_instruments, load_judge, metric_of
+from flowgrpo.runs.instruments import PREFERENCE, applied_head, load_instruments, load_judge, metric_of
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.measuring import Measuring
 from flowgrpo.runs.references import References
@@ -31,7 +31,7 @@ from flowgrpo.runs.samples import STARTER
 from flowgrpo.starter.features import FEATURES
 from flowgrpo.starter.vocabulary import parse_prompt
 from flowgrpo.strict import Config
-from storage import checkpoints, prompts
+from storage import checkpoints, lineage, prompts, snapshots
 from storage.evaluations import record_figures
 
 NO_REFERENCE: Final = "the base is not the starter, and no folder of references was named"
@@ -115,6 +115,7 @@ class _Evaluation:
             (drawn.entries, drawn.pictures), table, self.prompts, self.request.seeds, base=self.base.name,
             absent=self._reasons(table, measuring), failed=drawn.failed, references=refs.words,
         )  # fmt: skip
+        result["trained_on"] = self._trained_on(drawn, table)
         record_figures(self.bench.db, figures_of(result), self.bench.job.id)
         result["files"] = write_files(result, layout.evaluation_folder(self.bench.db.home, self.bench.job.id))
         return result
@@ -176,6 +177,19 @@ class _Evaluation:
             self.bench, self.prompts, len(self.request.seeds), loaded.stack, judge,
             wanted=wanted, lpips=loaded.lpips, total=num_images,
         )  # fmt: skip
+
+    def _trained_on(self, drawn: _Drawn, table: Table) -> dict[str, str]:
+        """Which of the prompts taught a checkpoint, by its id; and which the head behind `preference`."""
+        found = lineage.trained_on(self.bench.db, [one.checkpoint.id for one in drawn.entries], self.prompts)
+        fit = snapshots.applied_fit(self.bench.db, "head")
+        is_shown = any(PREFERENCE in row and row[PREFERENCE].num_images for row in table.rows)
+        known = lineage.taught_by(self.bench.db, fit.snapshot_id, self.prompts) if fit and is_shown else 0
+        if known:
+            found[PREFERENCE] = (
+                f"The preference head learned from ratings of {known} of {len(self.prompts)} prompts: there "
+                "it knows what people said."
+            )
+        return found
 
     def _reasons(self, table: Table, measuring: Measuring) -> dict[str, str]:
         """Why metrics are not in the table, or have no number there."""

@@ -102,13 +102,13 @@ def sampled(result: Result) -> str:
 
 
 def notes(result: Result) -> list[str]:
-    """Keys, intervals, labels, and what is absent."""
+    """What is no new prompt to whom; keys, intervals, labels, and what is absent."""
     keys: dict[str, str] = {}
     for row in result["rows"]:
         for name, cell in row["figures"].items():
             if not is_part(name):
                 keys.setdefault(cell["key"], cell.get("note", ""))
-    lines = [f"Intervals: {result['interval']}."]
+    lines = [*result["trained_on"].values(), f"Intervals: {result['interval']}."]
     if result["references"]:
         lines.append(f"Distributions are held against {result['references']}.")
     lines += [f"{key}{': ' if note else ''}{note}" for key, note in keys.items()]

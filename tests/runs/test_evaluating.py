@@ -21,12 +21,14 @@ from flowgrpo.runs.generation import CanceledError, InterruptedDrawingError, Pai
 from flowgrpo.runs.job_kinds import KINDS
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.shelf import PolicyShelf
-from storage import checkpoints, evaluations, groups
+from storage import checkpoints, evaluations, groups, ratings, snapshots
 from storage import jobs as job_rows
 from storage.engine import Database
 from storage.models import Checkpoint
 from storage.models_judging import Job
+from storage.ratings import RatingInput
 from tests.runs.helpers import SAMPLING, begin, new_run
+from tests.storage.records import finished_group
 from tests.untrained import untrained_rewards
 
 CONFIG = SamplingConfig.model_validate(SAMPLING).model_dump()
@@ -190,6 +192,24 @@ def test_a_checkpoint_that_cannot_draw_is_named_and_the_others_are_measured(
     assert "damaged" in reason
 
 
+def test_prompts_that_taught_a_checkpoint_are_told_in_the_result_and_in_its_table(
+    bench: Make, starter: Checkpoint, db: Database
+) -> None:
+    run = new_run(db, starter, prompts=["Portrait, red hair", "a hat"])
+    tuned = Checkpoint(base_model_id=starter.base_model_id, run_id=run.id, name="Run 1 · update 4")
+    with db.write() as session:
+        session.add(tuned)  # without files of its own: it draws as the base does
+    work = bench([starter, tuned], metrics=["clip"])
+    job = done(work)
+    assert job.result is not None
+    told = f"1 of 3 prompts trained {tuned.name}: its numbers there say how well it learned its own prompts."
+    assert job.result["trained_on"] == {tuned.id: told}
+    folder = layout.evaluation_folder(db.home, job.id)
+    assert json.loads((folder / "result.json").read_text())["trained_on"] == {tuned.id: told}
+    assert f"- {told}\n" in (folder / "table.md").read_text()
+    assert f"% {told}\n" in (folder / "table.tex").read_text()
+
+
 def test_a_sweep_holds_every_number_of_steps_against_the_configs_own(
     bench: Make, starter: Checkpoint
 ) -> None:
@@ -215,16 +235,32 @@ def test_a_base_that_is_no_starter_has_no_judge_and_no_reference_and_says_so(
     assert "lpips" in absent and "aesthetic" in absent
 
 
+class Head:
+    spec = RewardSpec("preference", "preference head", "pointwise", 0.0, 1.0, "7", "own")
+
+    def score(self, batch: ScoreBatch) -> ScoreResult:
+        return scored(batch.images.float().mean((1, 2, 3)) / 255)
+
+
 def test_a_preference_head_is_a_column(bench: Make, tiny: Checkpoint) -> None:
-    class Head:
-        spec = RewardSpec("preference", "preference head", "pointwise", 0.0, 1.0, "7", "own")
-
-        def score(self, batch: ScoreBatch) -> ScoreResult:
-            return scored(batch.images.float().mean((1, 2, 3)) / 255)
-
     result = evaluate(bench([tiny], metrics=["preference"]), head_of=lambda _: Head())
     (row,) = result["rows"]
     assert row["figures"]["preference"]["key"] == "preference@preference-7/n6"
+    assert result["trained_on"] == {}
+
+
+def test_prompts_whose_ratings_the_preference_head_knows_are_told(bench: Make, tiny: Checkpoint) -> None:
+    work = bench([tiny], metrics=["preference", "clip"])
+    view = finished_group(work.db, tiny, PROMPTS[1].upper())
+    ratings.rate(work.db, RatingInput("a vote key", "local", view.group.id, "best", view.images[0].image.id))
+    snapshot = snapshots.take_snapshot(work.db, snapshots.standing_votes(work.db))
+    snapshots.record_fit(
+        work.db, kind="head", snapshot_id=snapshot.id, version="7", detail={}, num_pairs=1, state="applied"
+    )
+    assert evaluate(work, head_of=lambda _: Head())["trained_on"] == {
+        "preference": "The preference head learned from ratings of 1 of 3 prompts: there it knows what "
+        "people said."
+    }
 
 
 def test_metrics_that_nobody_has_are_refused_with_their_reasons(bench: Make, tiny: Checkpoint) -> None:

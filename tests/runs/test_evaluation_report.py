@@ -46,6 +46,7 @@ def result(*, steps: tuple[int, ...] = (8,)) -> dict[str, Any]:
         "interval": "95%", "references": "12 renders", "against": f"starter, {steps[0]} steps",
         "metrics": [dict(zip(("name", "title", "better", "unit"), m, strict=True)) for m in metrics],
         "rows": rows, "absent": {"fid": "too few images"}, "failed": {"third": "its files are damaged"},
+        "trained_on": {"id-a": "2 of 4 prompts trained a: its numbers there say little."},
     }  # fmt: skip
 
 
@@ -56,6 +57,7 @@ def test_markdown_has_every_number_its_interval_and_what_is_absent() -> None:
     assert "**+0.050 (+0.040 to +0.060)**" in told
     assert "CLIP score ↑" in told and "KID ↓" in told
     assert "Absent, fid: too few images" in told and "Not drawn, third" in told
+    assert "- 2 of 4 prompts trained a: its numbers there say little.\n- Intervals: 95%." in told
     assert "kid@e/n8" in told and "judge/mouth" not in told
 
 
