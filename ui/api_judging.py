@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
-from storage import blind, jobs, judged, snapshots
+from storage import blind, jobs, judged, lineage, snapshots
 from storage.blind import Answer, PairTask
 from storage.models_judging import BlindTest, Job, PreferenceFit
 from ui.forms import GroupForm, Refused, whole
@@ -22,6 +22,8 @@ Said = Callable[[Callable[[], Any]], Any]
 """Turns what a page would show into an API error."""
 MAX_IMAGES = 64
 """Seeds of a blind test."""
+_A_CHECKPOINT = "a checkpoint of this test"
+"""Before the reveal, when nothing may tell which one."""
 
 
 def endpoints(services: Services, said: Said) -> list[Endpoint]:
@@ -186,14 +188,18 @@ def _blind_results(services: Services, said: Said) -> Endpoint:
 
 
 def blind_dict(services: Services, test: BlindTest) -> dict[str, Any]:
-    """A blind test as JSON: blind until it is revealed, then with the job that counts its votes."""
+    """A blind test as JSON: blind until it is revealed, then with the job that counts its votes. `trained_on`
+    says which prompts are no new ones to its checkpoints."""
     num_votes, num_pairs = blind.counts(services.db, test.id)
+    called = _A_CHECKPOINT if test.revealed_at is None else ""
+    told = lineage.trained_on(services.db, test.checkpoints, test.prompts, called=called)
     about = {
         "id": test.id,
         "name": test.name,
         "num_votes": num_votes,
         "num_pairs": num_pairs,
         "revealed": test.revealed_at is not None,
+        "trained_on": sorted(set(told.values())),
     }
     if test.revealed_at is None:
         return about

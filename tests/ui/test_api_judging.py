@@ -89,6 +89,7 @@ def test_a_blind_test_by_api(studio: Studio) -> None:
         "num_votes": 0,
         "num_pairs": 4,
         "revealed": False,
+        "trained_on": [],
     }
     secrets = {studio.base, studio.tuned, "Secret", "starter", *_image_ids(studio)}
     pair, sides = studio.ask("next_pair", test["id"]), set()
@@ -133,6 +134,26 @@ def _red(studio: Studio, address: str) -> int:
         assert opened.size == (8, 8) and opened.info == {}
         red, _, _ = opened.convert("RGB").getpixel((0, 0))  # type: ignore[misc]
         return int(red)
+
+
+def test_a_blind_test_says_which_prompts_are_not_new_and_names_nobody_before_its_reveal(
+    studio: Studio,
+) -> None:
+    draw(studio)
+    config = {"prompts": [PROMPTS[0].upper()], "num_updates": 1}
+    run = runs.create_run(
+        studio.db, name="r", owner_id="local", parent_checkpoint_id=studio.base, config=config
+    )
+    runs.request_stop(studio.db, run.id)
+    with studio.db.write() as session:
+        one = session.get(Checkpoint, studio.tuned)
+        assert one is not None
+        one.run_id = run.id
+    test = studio.ask("start_blind_test", [studio.base, studio.tuned], PROMPTS)
+    rest = ": its numbers there say how well it learned its own prompts."
+    assert test["trained_on"] == [f"1 of 2 prompts trained a checkpoint of this test{rest}"]
+    found = studio.ask("blind_results", test["id"], reveal=True)
+    assert found["trained_on"] == [f"1 of 2 prompts trained Secret name{rest}"]
 
 
 def test_a_pair_that_is_none_has_no_picture(studio: Studio) -> None:
