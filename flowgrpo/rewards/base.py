@@ -97,7 +97,12 @@ class ScoreBatch:
         return len(self.images)
 
     def shared(self, key: Hashable, forward: Callable[[], T]) -> T:
-        """The result of a forward that several rewards need; computed for the first, kept for this batch."""
+        """The result of a forward that several rewards need; computed for the first, kept for this batch.
+
+        Args:
+            forward: Of anything but the references, for the same images may be held against others
+                (`dataclasses.replace`).
+        """
         if key not in self._shared:
             self._shared[key] = forward()
         return cast(T, self._shared[key])

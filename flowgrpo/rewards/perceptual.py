@@ -115,13 +115,10 @@ class PerceptualReference:
         self.spec = replace(card, version=VERSION)
 
     def score(self, batch: ScoreBatch) -> ScoreResult:
-        """Of every image; NaN where there are no references. Both forwards are shared with others."""
+        """Of every image; NaN where there are no references. The images' forward is shared with others."""
         if batch.references is None:
             return unscored(len(batch), NO_REFERENCE)
-        references = batch.references
-        held = batch.shared(
-            ("efflite0 references", True), lambda: taps_of(references, smooth=True, device=self.device)
-        )
+        held = taps_of(batch.references, smooth=True, device=self.device)
         pairs = zip(embed(taps(batch, smooth=True, device=self.device)), embed(held), strict=True)
         return scored(-torch.stack([apart(a, b) for a, b in pairs]).mean(dim=0).clamp(max=CAP))
 

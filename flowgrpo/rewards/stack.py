@@ -16,6 +16,7 @@ from flowgrpo.rewards.checks import FailedRewardError, foreign_errors
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.isolated import IsolatedReward
 from flowgrpo.rewards.remote import RemoteReward
+from flowgrpo.rewards.wanted import bare
 
 EMBEDDED: Final = ("verifier", "clip", "quality", "diversity")
 """The rewards that come with the starter. The judge is not among them: it must never reward."""
@@ -62,7 +63,7 @@ class RewardStack:
 
     def close(self) -> None:
         """Ends the processes of rewards that have one of their own; they start again when they score."""
-        for reward in self.rewards.values():
+        for reward in map(bare, self.rewards.values()):
             if isinstance(reward, IsolatedReward):
                 reward.close()
 
@@ -71,7 +72,7 @@ class RewardStack:
         have not scored have no score; who asked must look at `is_interrupted` and not learn from that.
         """
         self.is_interrupted = True
-        for reward in self.rewards.values():
+        for reward in map(bare, self.rewards.values()):
             if isinstance(reward, IsolatedReward | RemoteReward):
                 reward.interrupt()
 
