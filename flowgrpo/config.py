@@ -252,9 +252,14 @@ class RunConfig(Config):
     the choice to the studio (docs/rewards.md).
     """
     reference: Literal["base_seed"] = "base_seed"
-    """What rewards of kind reference hold an image against: the one that the base makes of the same prompt,
-    seed and noise. Drawn, at the price of a second rollout, only where such a reward has a weight or is
-    watched.
+    """What rewards of kind reference hold an image against where `references` names nothing else: the one
+    that the base makes of the same prompt, seed and noise. Drawn, at the price of a second rollout, only
+    where such a reward has a weight or is watched.
+    """
+    references: str | None = Field(None, min_length=1, max_length=4096)
+    """A folder of captioned images, as for SFT, to hold images against instead: one whose caption is a
+    prompt, word for word, is wanted for that prompt; of several the nearest counts, and without one there is
+    no score.
     """
     algorithm: Algorithm = FlowGRPO()
     """What is done with the rewarded images."""
@@ -312,6 +317,14 @@ class RunConfig(Config):
             raise ValueError(
                 f"{self.algorithm.name} needs an adapter, whose absence is its reference: "
                 "give lora its fields, or choose sft"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _references_are_looked_at(self) -> RunConfig:
+        if self.references is not None and (self.algorithm.name == "sft" or self.ratings is not None):
+            raise ValueError(
+                "this run scores no images, so there is nothing to hold to references: leave them out"
             )
         return self
 

@@ -31,6 +31,7 @@ from flowgrpo.runs.memory import ERRORS, is_shortage
 from flowgrpo.runs.probe import Duration, Probe, duration_of, probe
 from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.team import precision
+from flowgrpo.runs.wanted import hold_to_wanted
 from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.sizes import Sizes
 from flowgrpo.work import Work, rows_of, work_of
@@ -212,6 +213,7 @@ def _beside(base: str, config: RunConfig, options: Options, *, is_gpu: bool) -> 
     for name in roles.needed(config):
         if name in stack.unavailable:
             raise LookupError(f"{stack.unavailable[name]}.")
+    hold_to_wanted(config, stack)
     judges = samples.judges_of(base, config, options)
     _check_judges(config, judges)
     loaded = process.memory_info().rss - empty

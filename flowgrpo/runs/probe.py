@@ -26,6 +26,7 @@ from flowgrpo.runs.experience import CALIBRATION_GROUPS
 from flowgrpo.runs.roles import loaded
 from flowgrpo.runs.sources import Pictures
 from flowgrpo.runs.team import make_policy, make_source
+from flowgrpo.runs.wanted import hold_to_wanted
 from flowgrpo.update import update
 from flowgrpo.work import rows_of
 
@@ -75,6 +76,7 @@ def probe(
     started = time.perf_counter()
     learner = Learner(make_policy(small, base, options, device), small.update, small.algorithm)
     stack = load_stack(loaded(small), rewards.weights, str(device), rewards)
+    hold_to_wanted(small, stack)
     source = make_source(small, learner, stack)
     loading = _since(started, device)
     if device.type == "cuda":

@@ -103,7 +103,7 @@ def of_folder(folder: Path, prompts: Sequence[str], size: tuple[int, int], tick:
     for index, example in enumerate(examples):
         if index % _BETWEEN == 0:
             tick("reading references", index, len(examples))
-        images.append(_covering(pixels.decode(example.path), size))
+        images.append(covering(pixels.decode(example.path), size))
     captions = {
         example.caption: image for example, image in reversed(list(zip(examples, images, strict=True)))
     }
@@ -111,7 +111,8 @@ def of_folder(folder: Path, prompts: Sequence[str], size: tuple[int, int], tick:
     return References(torch.stack(images), meant, f"{len(images):,} images of {folder.name}")
 
 
-def _covering(image: Image.Image, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
+def covering(image: Image.Image, size: tuple[int, int]) -> UInt8[Tensor, "3 height width"]:
+    """An image scaled until it covers a width and height, and cut around its centre."""
     scale = max(wanted / own for wanted, own in zip(size, image.size, strict=True))
     width, height = (max(round(own * scale), wanted) for own, wanted in zip(image.size, size, strict=True))
     scaled = image.resize((width, height), Image.Resampling.LANCZOS)

@@ -71,7 +71,8 @@ def check(config: RunConfig, stack: RewardStack) -> None:
     if names and all(kinds[name] == "reference" for name in names):
         raise ValueError(
             f"{', '.join(names)} only hold images to the base's, which the base does best: "
-            "give a weight to something that there is to gain"
+            "give a weight to something that there is to gain, or name a folder of "
+            "wanted images in references"
         )
 
 

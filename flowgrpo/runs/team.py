@@ -26,6 +26,7 @@ from flowgrpo.rewards.fetch import Options as RewardOptions
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.sources import Groups, Pictures
+from flowgrpo.runs.wanted import hold_to_wanted
 from flowgrpo.sharding import shard
 from flowgrpo.update import update
 from flowgrpo.world import World
@@ -184,6 +185,7 @@ def follow(world: World, device: torch.device) -> None:
     policy = make_policy(setup.config, setup.base, setup.options, device, world)
     learner = Learner(policy, setup.config.update, setup.config.algorithm, world)
     stack = load_stack(setup.names, setup.rewards.weights, str(device), setup.rewards)
+    hold_to_wanted(setup.config, stack)
     source = make_source(setup.config, learner, stack)
     rollouts: list[Rollout] = []
     while (order := world.share()) is not None:

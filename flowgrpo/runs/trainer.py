@@ -35,6 +35,7 @@ from flowgrpo.runs.scoring import Columns, update_metrics
 from flowgrpo.runs.shelf import checked_folder
 from flowgrpo.runs.taste import follower_of, votes_behind
 from flowgrpo.runs.team import Lead, Setup, make_policy
+from flowgrpo.runs.wanted import hold_to_wanted
 from flowgrpo.runs.watch import Watch
 from flowgrpo.update import UpdateMetrics, update
 from flowgrpo.world import World
@@ -92,6 +93,7 @@ class Trainer:
                 "This run learns between its updates from votes that one process reads: launch it in one "
                 "process, or take people and human away."
             )
+        hold_to_wanted(config, self.stack)
         roles.check(config, self.stack)
         judges = samples.judges_of(base.name, config, options)
         if config.judges:
