@@ -20,6 +20,8 @@ OFFERED = ("studio", "rollout")
 """Of these, the kinds that come by themselves. What was drawn to compare checkpoints is what they are judged
 by: a model that learned from it would be tested on what it knows.
 """
+WAITED_FOR = "waiting for ratings"
+"""The phase of a finished rollout whose run waits for what people say of it (`storage.judged.ask_about`)."""
 RANDOM_SHARE = 0.15
 """Of the draws, so that a head is not taught by its own doubts alone."""
 REPEAT_EVERY = 20
@@ -173,10 +175,10 @@ def _open(
 
 
 def _waits() -> ColumnElement[int]:
-    """0 where a run that has not ended waits for the group, else 1."""
+    """0 where a run that has not ended waits for this very group, else 1."""
     over = select(Run.id).where(Run.state.in_(ENDED))
-    lives = or_(ImageGroup.run_id.is_(None), ImageGroup.run_id.not_in(over))
-    return case((and_(ImageGroup.kind == "rollout", lives), 0), else_=1)
+    is_asked = ImageGroup.kind == "rollout", ImageGroup.phase == WAITED_FOR
+    return case((and_(*is_asked, ImageGroup.run_id.not_in(over)), 0), else_=1)
 
 
 def _attention() -> ColumnElement[int]:

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from storage.assignments import OFFERED
+from storage.assignments import OFFERED, WAITED_FOR
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
 from storage.models_judging import VoteSnapshot
@@ -97,6 +97,19 @@ def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:
         for part in _parts(priorities):
             for group in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(part))):
                 group.priority = priorities[group.id]
+
+
+def ask_about(db: Database, run_id: str, group_ids: Collection[str]) -> None:
+    """Puts these rollouts of a run first in line; the others of the run are waited for no longer.
+
+    They all stay open to be rated, and what is said of any of them is a vote on its images.
+    """
+    ours = update(ImageGroup).where(ImageGroup.run_id == run_id, ImageGroup.kind == "rollout")
+    with db.write() as session:
+        session.execute(ours.where(ImageGroup.phase == WAITED_FOR).values(phase=None))
+        session.execute(
+            ours.where(ImageGroup.id.in_(group_ids), ImageGroup.state == "done").values(phase=WAITED_FOR)
+        )
 
 
 def _parts(ids: Collection[str]) -> Iterator[Sequence[str]]:

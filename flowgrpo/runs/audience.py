@@ -3,8 +3,9 @@
 The groups become rows as soon as they are drawn, first in line on the Rate page, and the trainer waits with
 the rollout in memory, giving way on the device. What people say of a group is one more reward of it, so the
 update is on-policy. A run that is stopped or killed meanwhile draws the same rollout again, since its noise
-follows from counters, and finds the rows with what was said so far. When the time is up, the rewards decide
-alone.
+follows from counters, and finds the rows with what was said so far. Where it goes on from other weights than
+then, the same seeds are other images: they are asked about anew, and what was said of the first ones stays
+with those. When the time is up, the rewards decide alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import timedelta
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from flowgrpo.config import PeopleConfig, RunConfig, SamplingConfig
@@ -24,14 +25,15 @@ from flowgrpo.preferences.votes import group_scores
 from flowgrpo.rollout import Rollout
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.generation import store_image
+from flowgrpo.runs.pictures import read_png
 from flowgrpo.runs.runner import painter_id
 from flowgrpo.runs.scoring import Columns
 from flowgrpo.runs.votes import votes_of
 from flowgrpo.runs.watch import Watch
-from storage import groups, snapshots
+from storage import blobs, groups, judged, snapshots
 from storage.engine import Database
 from storage.groups import GroupView, ScoreInput
-from storage.models import RatingEvent, Run
+from storage.models import ImageGroup, RatingEvent, Run
 from storage.models_judging import VoteSnapshot
 from storage.types import utc_now
 
@@ -72,10 +74,12 @@ class Audience:
         Returns:
             (group, sample): how well people liked each image, in nats; NaN where nobody said anything.
         """
-        shown = [self._shown(number, rollout) for rollout in rollouts]
+        shown = self._shown(number, rollouts)
         groups.add_scores(self.db, scores_of(shown, columns, versions))
         asked = [view.group.id for view in shown if view is not None]
+        judged.ask_about(self.db, self.run.id, asked)
         said = self._wait(number, asked, {view.group.id: view for view in shown if view is not None})
+        judged.ask_about(self.db, self.run.id, [])
         liked = group_scores(votes_of(self.db, said)) if said else {}
         rows = [
             row_of(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)
@@ -83,17 +87,42 @@ class Audience:
         self._freeze()
         return torch.stack(rows)
 
-    def _shown(self, number: int, rollout: Rollout) -> GroupView | None:
-        """The group's rows, made now or by an earlier attempt; None for one with broken images."""
-        if not bool(rollout.is_finite.all()):
-            return None
-        prompt, seeds = rollout.prompts[0], list(rollout.seeds)
-        for view in groups.groups_of_run(self.db, self.run.id):
-            one = view.group
-            is_ours = (one.kind, one.update, one.prompt, one.seeds) == ("rollout", number, prompt, seeds)
-            if is_ours and one.state == "done":
-                return view
-        return self._store(number, rollout)
+    def _shown(self, number: int, rollouts: Sequence[Rollout]) -> list[GroupView | None]:
+        """The groups' rows, made now or by an earlier attempt that drew the very same pixels; None for a
+        group with broken images.
+        """
+        kept = [view for view in groups.groups_of_run(self.db, self.run.id) if _is_of(view.group, number)]
+        whole = [rollout if bool(rollout.is_finite.all()) else None for rollout in rollouts]
+        found = [None if one is None else self._same(kept, one) for one in whole]
+        num_new = sum(one is not None and view is None for one, view in zip(whole, found, strict=True))
+        if kept and num_new:
+            self.watch.warn(
+                f"{num_new} groups of rollout {number} came out otherwise than when they were shown before, "
+                "since the run went on from other weights: people are asked about the new images, and what "
+                "was said of the earlier ones stays with those."
+            )
+        return [
+            view if view is not None or one is None else self._store(number, one)
+            for one, view in zip(whole, found, strict=True)
+        ]
+
+    def _same(self, kept: Sequence[GroupView], rollout: Rollout) -> GroupView | None:
+        """The newest of the kept groups that has the prompt, the seeds and the very pixels of this one.
+
+        Pixels, and not hashes: those are of files, which another version of the encoder writes otherwise.
+        """
+        asked = rollout.prompts[0], list(rollout.seeds)
+        alike = (view for view in reversed(kept) if (view.group.prompt, view.group.seeds) == asked)
+        pixels = rollout.images_uint8.cpu()
+        return next((view for view in alike if self._shows(view, pixels)), None)
+
+    def _shows(self, view: GroupView, pixels: UInt8[Tensor, "sample 3 height width"]) -> bool:
+        """Whether these are the group's images; not where a file is gone."""
+        paths = [blobs.path_of(self.db.home, one.image.sha256) for one in view.images]
+        return all(
+            path.is_file() and torch.equal(read_png(path), image)
+            for path, image in zip(paths, pixels, strict=True)
+        )
 
     def _store(self, number: int, rollout: Rollout) -> GroupView:
         settings = self.config.rollout
@@ -140,6 +169,11 @@ class Audience:
         ]
         said = snapshots.standing_votes(self.db, ours)
         self.snapshot = snapshots.take_snapshot(self.db, said) if said else None
+
+
+def _is_of(group: ImageGroup, number: int) -> bool:
+    """Whether it is a finished group of this rollout."""
+    return (group.kind, group.update, group.state) == ("rollout", number, "done")
 
 
 def scores_of(

@@ -57,10 +57,12 @@ class Raters(threading.Thread):
             done += 1
 
 
-def trained_before_raters(db: Database, run: Run, num: int) -> Trainer:
+def trained_before_raters(db: Database, run: Run, num: int, moved: float = 0.0) -> Trainer:
+    """The run at its end; `moved` is added to the weights that it begins with."""
+    trainer = trainer_of(db, run)
+    trainer.learner.start_from({name: one + moved for name, one in trainer.learner.parameters.items()})
     raters = Raters(db, num)
     raters.start()
-    trainer = trainer_of(db, run)
     try:
         trainer.train()
     finally:
@@ -106,6 +108,30 @@ def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups(
     again = begin_again(db, run)
     trained_before_raters(db, again, 2)
     assert [view.group.id for view in offered(db, run)] == before
+
+
+def test_a_run_that_goes_on_from_other_weights_asks_about_its_new_images_and_learns_from_no_votes_on_the_old(
+    db: Database, tiny: Checkpoint
+) -> None:
+    run = begin(db, new_run(db, tiny, **ASKS))
+    first = trainer_of(db, run)
+    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop), daemon=True).start()
+    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
+        first.train()
+    before = offered(db, run)
+    ratings.rate(db, RatingInput("early", "local", before[0].group.id, "best", before[0].images[0].image.id))
+    trained_before_raters(db, begin_again(db, run), 3, moved=0.2)  # one may go to what is open meanwhile
+    new = offered(db, run)[2:]
+    assert [(one.group.seeds, one.group.prompt) for one in new] == [
+        (one.group.seeds, one.group.prompt) for one in before
+    ]
+    assert any("2 groups of rollout 1 came out otherwise" in sentence for sentence in said(db, run))
+    made = checkpoints.checkpoints_of_run(db, run.id)[-1]
+    assert made.votes is not None
+    used = {vote.group_id for vote in snapshots.votes_of(db, made.votes["snapshot"])}
+    assert used >= {one.group.id for one in new}
+    assert "early" in {vote.client_key for vote in snapshots.standing_votes(db)}
+    assert {one.group.phase for one in offered(db, run)} == {None}
 
 
 def _stop_once_offered(db: Database, run: Run, stop: threading.Event) -> None:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from storage import assignments, groups, ratings, snapshots
+from storage import assignments, groups, judged, ratings, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Assignment, Checkpoint, ImageGroup, RatingEvent, Run, User
@@ -35,6 +35,7 @@ def rollout(db: Database, base: Checkpoint, run: Run) -> GroupView:
     made = finished_group(db, base, kind="rollout", num_images=2)
     with db.write() as session:
         session.execute(update(ImageGroup).where(ImageGroup.id == made.group.id).values(run_id=run.id))
+    judged.ask_about(db, run.id, [made.group.id])
     return made
 
 
@@ -47,6 +48,17 @@ def test_a_group_that_a_run_waits_for_comes_first_until_the_run_is_over(
     assert offered(db, 2) == [waiting.group.id, newer.group.id]
     with db.write() as session:
         session.execute(update(Run).where(Run.id == run.id).values(state="stopped"))
+    assert offered(db, 2) == [newer.group.id, waiting.group.id]
+
+
+def test_a_group_that_its_run_has_stopped_waiting_for_comes_last_and_can_still_be_rated(
+    db: Database, base: Checkpoint, run: Run
+) -> None:
+    earlier, newer, waiting = rollout(db, base, run), finished_group(db, base), rollout(db, base, run)
+    assert offered(db, 3) == [view.group.id for view in (waiting, newer, earlier)]
+    ratings.rate(db, best(earlier, "a"))
+    assert [vote.client_key for vote in snapshots.standing_votes(db)] == ["a"]
+    judged.ask_about(db, run.id, [])
     assert offered(db, 2) == [newer.group.id, waiting.group.id]
 
 
