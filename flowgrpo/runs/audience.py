@@ -5,15 +5,16 @@ the rollout in memory, giving way on the device. What people say of a group is o
 update is on-policy. A run that is stopped or killed meanwhile draws the same rollout again, since its noise
 follows from counters, and finds the rows with what was said so far. Where it goes on from other weights than
 then, the same seeds are other images: they are asked about anew, and what was said of the first ones stays
-with those. When the time is up, the rewards decide alone.
+with those. When the time is up, the rewards decide alone; an attempt that goes on from a stop has the whole
+time again, however long the run lay still.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Final
 
 import torch
@@ -35,7 +36,6 @@ from storage.engine import Database
 from storage.groups import GroupView, ScoreInput
 from storage.models import ImageGroup, RatingEvent, Run
 from storage.models_judging import VoteSnapshot
-from storage.types import utc_now
 
 PEOPLE: Final = "people"
 """The column of what was said of a rollout's own images."""
@@ -78,7 +78,7 @@ class Audience:
         groups.add_scores(self.db, scores_of(shown, columns, versions))
         asked = [view.group.id for view in shown if view is not None]
         judged.ask_about(self.db, self.run.id, asked)
-        said = self._wait(number, asked, {view.group.id: view for view in shown if view is not None})
+        said = self._wait(number, asked)
         judged.ask_about(self.db, self.run.id, [])
         liked = group_scores(votes_of(self.db, said)) if said else {}
         rows = [
@@ -141,17 +141,16 @@ class Audience:
         groups.finish_group(self.db, group.id)
         return groups.get_group(self.db, group.id)
 
-    def _wait(self, number: int, asked: Sequence[str], shown: Mapping[str, GroupView]) -> list[RatingEvent]:
-        """The votes on the groups, once enough have some or the time is up."""
-        starts = [view.group.finished_at for view in shown.values() if view.group.finished_at]
-        until = max(starts, default=utc_now()) + timedelta(minutes=self.settings.timeout_minutes)
+    def _wait(self, number: int, asked: Sequence[str]) -> list[RatingEvent]:
+        """The votes on the groups, once enough have some or the time is up, which begins now."""
+        until = time.monotonic() + 60 * self.settings.timeout_minutes
         wanted = min(len(asked), self.settings.min_groups or len(asked))
         while True:
             said = snapshots.standing_votes(self.db, asked)
             judged = {vote.group_id for vote in said}
             if len(judged) >= wanted:
                 return said
-            if utc_now() >= until:
+            if time.monotonic() >= until:
                 self.watch.warn(
                     f"Nobody rated {len(asked) - len(judged)} of {len(asked)} groups of rollout {number} "
                     f"within {self.settings.timeout_minutes:g} minutes: there the rewards decided alone."

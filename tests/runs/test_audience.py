@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
+from sqlalchemy import update
 
 from flowgrpo.config import RunConfig
 from flowgrpo.preferences.votes import group_scores
@@ -19,8 +21,9 @@ from flowgrpo.runs.votes import votes_of
 from storage import checkpoints, groups, ratings, runs, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
-from storage.models import Checkpoint, Run
+from storage.models import Checkpoint, ImageGroup, Run
 from storage.ratings import RatingInput
+from storage.types import utc_now
 from tests.runs.helpers import adapter_hashes, begin, new_run, tiny_config
 from tests.runs.test_trainer import begin_again, said, trainer_of
 from tests.storage.records import finished_group
@@ -96,7 +99,7 @@ def test_what_people_say_changes_what_is_learned(db: Database, tiny: Checkpoint)
     assert adapter_hashes(db, asked, 1) != adapter_hashes(db, alone, 1)
 
 
-def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups(
+def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups_with_all_of_its_patience(
     db: Database, tiny: Checkpoint
 ) -> None:
     run = begin(db, new_run(db, tiny, **ASKS))
@@ -105,9 +108,13 @@ def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups(
     with pytest.raises(exits.EndedError, match="Stopped at update 0"):
         first.train()
     before = [view.group.id for view in offered(db, run)]
+    with db.write() as session:  # it lies still for longer than it waits
+        drawn = update(ImageGroup).where(ImageGroup.id.in_(before))
+        session.execute(drawn.values(finished_at=utc_now() - timedelta(days=1)))
     again = begin_again(db, run)
     trained_before_raters(db, again, 2)
     assert [view.group.id for view in offered(db, run)] == before
+    assert not any("decided alone" in sentence for sentence in said(db, run))
 
 
 def test_a_run_that_goes_on_from_other_weights_asks_about_its_new_images_and_learns_from_no_votes_on_the_old(
