@@ -42,6 +42,16 @@ def take_snapshot(db: Database, votes: Sequence[RatingEvent]) -> VoteSnapshot:
         return found
 
 
+def snapshot_of(db: Database, numbers: Sequence[int]) -> VoteSnapshot:
+    """Freezes the votes of these numbers (`seq`), those that were taken back since among them.
+
+    Raises ValueError where there are none.
+    """
+    with db.read() as session:
+        votes = list(session.scalars(select(RatingEvent).where(RatingEvent.seq.in_(numbers))))
+    return take_snapshot(db, votes)
+
+
 def get_snapshot(db: Database, snapshot_id: str) -> VoteSnapshot:
     """Raises LookupError when there is none with this id."""
     with db.read() as session:

@@ -27,6 +27,7 @@ from flowgrpo.rollout import Rollout
 from flowgrpo.runs.beats import Beats
 from flowgrpo.runs.generation import store_image
 from flowgrpo.runs.pictures import read_png
+from flowgrpo.runs.position import Position
 from flowgrpo.runs.runner import painter_id
 from flowgrpo.runs.scoring import Columns
 from flowgrpo.runs.votes import votes_of
@@ -35,7 +36,6 @@ from storage import blobs, groups, judged, snapshots
 from storage.engine import Database
 from storage.groups import GroupView, ScoreInput
 from storage.models import ImageGroup, RatingEvent, Run
-from storage.models_judging import VoteSnapshot
 
 PEOPLE: Final = "people"
 """The column of what was said of a rollout's own images."""
@@ -57,10 +57,11 @@ class Audience:
     config: RunConfig
     settings: PeopleConfig
     parent: str
+    position: Position
     beats: Beats
     watch: Watch
-    snapshot: VoteSnapshot | None = field(default=None)
-    """The votes on this run's groups, as of the last rollout."""
+    _said: list[int] = field(default_factory=list)
+    """Numbers of the votes in the last answer."""
 
     def ask(
         self, number: int, rollouts: Sequence[Rollout], columns: Columns, versions: Mapping[str, str]
@@ -74,6 +75,7 @@ class Audience:
         Returns:
             (group, sample): how well people liked each image, in nats; NaN where nobody said anything.
         """
+        self._said = []
         shown = self._shown(number, rollouts)
         groups.add_scores(self.db, scores_of(shown, columns, versions))
         asked = [view.group.id for view in shown if view is not None]
@@ -81,43 +83,49 @@ class Audience:
         said = self._wait(number, asked)
         judged.ask_about(self.db, self.run.id, [])
         liked = group_scores(votes_of(self.db, said)) if said else {}
-        rows = [
-            row_of(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)
-        ]
-        self._freeze()
-        return torch.stack(rows)
+        rows = torch.stack(
+            [row_of(view, liked, len(rollout.seeds)) for view, rollout in zip(shown, rollouts, strict=True)]
+        )
+        heard = zip(shown, rows.isfinite().any(1).tolist(), strict=True)
+        taught = {view.group.id for view, is_heard in heard if view is not None and is_heard}
+        self._said = [vote.seq for vote in said if vote.group_id in taught]
+        return rows
+
+    def learned(self) -> None:
+        """Notes that an update was made of the last answer: from here on checkpoints name its votes."""
+        self.position.heard = sorted({*self.position.heard, *self._said})
 
     def _shown(self, number: int, rollouts: Sequence[Rollout]) -> list[GroupView | None]:
         """The groups' rows, made now or by an earlier attempt that drew the very same pixels; None for a
         group with broken images.
         """
         kept = [view for view in groups.groups_of_run(self.db, self.run.id) if _is_of(view.group, number)]
-        whole = [rollout if bool(rollout.is_finite.all()) else None for rollout in rollouts]
-        found = [None if one is None else self._same(kept, one) for one in whole]
-        num_new = sum(one is not None and view is None for one, view in zip(whole, found, strict=True))
-        if kept and num_new:
+        shown: list[GroupView | None] = []
+        num_other = 0
+        for rollout in rollouts:
+            if not bool(rollout.is_finite.all()):
+                shown.append(None)
+                continue
+            asked = rollout.prompts[0], list(rollout.seeds)
+            earlier = [view for view in kept if (view.group.prompt, view.group.seeds) == asked]
+            pixels = rollout.images_uint8.cpu()
+            same = next((view for view in reversed(earlier) if self._shows(view, pixels)), None)
+            num_other += bool(earlier) and same is None
+            shown.append(self._store(number, rollout) if same is None else same)
+        if num_other:
             self.watch.warn(
-                f"{num_new} groups of rollout {number} came out otherwise than when they were shown before, "
+                f"{num_other} groups of rollout {number} came out otherwise than when they were shown first, "
                 "since the run went on from other weights: people are asked about the new images, and what "
                 "was said of the earlier ones stays with those."
             )
-        return [
-            view if view is not None or one is None else self._store(number, one)
-            for one, view in zip(whole, found, strict=True)
-        ]
-
-    def _same(self, kept: Sequence[GroupView], rollout: Rollout) -> GroupView | None:
-        """The newest of the kept groups that has the prompt, the seeds and the very pixels of this one.
-
-        Pixels, and not hashes: those are of files, which another version of the encoder writes otherwise.
-        """
-        asked = rollout.prompts[0], list(rollout.seeds)
-        alike = (view for view in reversed(kept) if (view.group.prompt, view.group.seeds) == asked)
-        pixels = rollout.images_uint8.cpu()
-        return next((view for view in alike if self._shows(view, pixels)), None)
+        return shown
 
     def _shows(self, view: GroupView, pixels: UInt8[Tensor, "sample 3 height width"]) -> bool:
-        """Whether these are the group's images; not where a file is gone."""
+        """Whether these are the group's images; not where a file is gone.
+
+        Pixels are compared, and not hashes: those are of files, which another version of the encoder writes
+        otherwise.
+        """
         paths = [blobs.path_of(self.db.home, one.image.sha256) for one in view.images]
         return all(
             path.is_file() and torch.equal(read_png(path), image)
@@ -159,16 +167,6 @@ class Audience:
             self.beats.tick(f"waiting for ratings: {len(judged)} of {len(asked)} groups are rated")
             self.beats.stop.wait(POLL_SECONDS)
 
-    def _freeze(self) -> None:
-        """The votes on all of the run's groups, so that its next checkpoint names them."""
-        ours = [
-            view.group.id
-            for view in groups.groups_of_run(self.db, self.run.id)
-            if view.group.kind == "rollout"
-        ]
-        said = snapshots.standing_votes(self.db, ours)
-        self.snapshot = snapshots.take_snapshot(self.db, said) if said else None
-
 
 def _is_of(group: ImageGroup, number: int) -> bool:
     """Whether it is a finished group of this rollout."""
@@ -204,7 +202,7 @@ def row_of(
 
 
 def audience_of(
-    db: Database, run: Run, config: RunConfig, parent: str, beats: Beats, watch: Watch
+    db: Database, run: Run, config: RunConfig, parent: str, position: Position, beats: Beats, watch: Watch
 ) -> Audience | None:
     """Whom a run asks; None where it asks nobody."""
-    return Audience(db, run, config, config.people, parent, beats, watch) if config.people else None
+    return Audience(db, run, config, config.people, parent, position, beats, watch) if config.people else None

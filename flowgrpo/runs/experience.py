@@ -123,6 +123,12 @@ class Gatherer:
             return self._given(self.source, number)
         return self._sampled(self.source, number)
 
+    def learned(self) -> None:
+        """Notes that an update was made of what was gathered last, and so of what people said for it."""
+        for one in (self.people, self.audience):
+            if one is not None:
+                one.learned()
+
     def _given(self, source: Given, number: int) -> Experience:
         started = time.perf_counter()
         self.lead.sample(number, 1, self.micro_batch, on_base=False)

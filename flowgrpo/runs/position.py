@@ -43,12 +43,20 @@ class Position:
     """Topic of each alarm that a person let pass -> its size then, and the update that had it last."""
     head: dict[str, Any] | None = None
     """Of the preference head in use: the snapshot of votes it saw, and the update at which they were new."""
+    heard: list[int] = field(default_factory=list)
+    """Numbers of the votes on the run's own groups that these weights have learned from, ascending."""
+    followed: dict[str, Any] | None = None
+    """The preference head that these weights learned from last, and its votes, as a checkpoint names them."""
     decided: int = 0
     """The last event of the run's history whose decision was carried out."""
 
     def to_json(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         return asdict(self)
+
+    def take_votes_of(self, kept: Mapping[str, Any]) -> None:
+        """Goes back to the votes behind the weights of a checkpoint, which kept this; {} for the start."""
+        self.heard, self.followed = list(kept.get("heard", [])), kept.get("followed")
 
     def restore(self, document: Mapping[str, Any]) -> None:
         """The inverse of `to_json`, in place; what an older version kept and we do not know is left out."""

@@ -85,10 +85,12 @@ class Recovery:
         self._go_back([n for n in self.saver.updates() if n <= at_most and is_due(self.config, n)], why)
 
     def _go_back(self, choices: Sequence[int], why: str) -> None:
-        target = next((update for update in choices if self.saver.restore(update)), 0)
-        if not target:
+        found = ((update, self.saver.restore(update)) for update in choices)
+        target, kept = next((one for one in found if one[1] is not None), (0, None))
+        if kept is None:
             self._begin_again()
         position = self.position
+        position.take_votes_of(kept or {})
         position.rate, position.usual_norm = position.rate / 2, UsualNorm()
         self.journal.record(position.update, self.watch.went_back(position.update, target, why))
 

@@ -51,10 +51,10 @@ class Saver:
     db: Database
     run: Run
     learner: Learner
-    votes: Callable[[], dict[str, Any] | None] = lambda: None
-    """What the run has learned from people so far: snapshot of votes and hash."""
-    _rows: dict[int, str] = field(default_factory=dict)
-    """Update to manifest hash of folders whose row could not be written yet."""
+    votes: Callable[[Mapping[str, Any]], dict[str, Any] | None] = lambda progress: None
+    """What a checkpoint of this progress has learned from people: snapshot of votes and hash."""
+    _rows: dict[int, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Update to manifest hash and progress of folders whose row could not be written yet."""
 
     @property
     def folder(self) -> Path:
@@ -80,7 +80,7 @@ class Saver:
         progress = load_checkpoint(newest, self.learner)
         update = int(newest.name)
         if update not in rows:
-            self._rows[update] = sha256_of(newest / MANIFEST)
+            self._rows[update] = sha256_of(newest / MANIFEST), progress
             self.write_rows()
         return update, progress
 
@@ -89,16 +89,15 @@ class Saver:
         folders = self.folder.iterdir() if self.folder.is_dir() else []
         return sorted((int(folder.name) for folder in folders if folder.name.isdigit()), reverse=True)
 
-    def restore(self, update: int) -> bool:
-        """Puts weights, their average and the optimiser back to a checkpoint; False, and nothing is touched,
-        where it is damaged.
+    def restore(self, update: int) -> dict[str, Any] | None:
+        """Puts weights, their average and the optimiser back to a checkpoint and returns the progress that it
+        kept; None, and nothing is touched, where it is damaged.
         """
         try:
-            load_checkpoint(self.folder / f"{update:06d}", self.learner)
+            return load_checkpoint(self.folder / f"{update:06d}", self.learner)
         except DamagedCheckpointError as error:
             _log.warning("%s", error)
-            return False
-        return True
+            return None
 
     def commit(self, update: int, progress: Mapping[str, Any]) -> None:
         """Saves the learner as the run's checkpoint of this update.
@@ -126,18 +125,18 @@ class Saver:
         except ValueError as error:
             raise NotFiniteError(str(error)) from error
         failpoint("checkpoint.row")
-        self._rows[update] = sha256
+        self._rows[update] = sha256, progress
         self.write_rows()
 
     def write_rows(self, *, must: bool = False) -> None:
         """Writes the rows of committed folders; what cannot be written now is kept for the next time."""
-        for update, sha256 in sorted(self._rows.items()):
-            write = partial(self._write_row, update, sha256)
+        for update in sorted(self._rows):
+            write = partial(self._write_row, update, *self._rows[update])
             if (insist("checkpoint", write) if must else attempt_write("checkpoint", write)) is None:
                 return
             del self._rows[update]
 
-    def _write_row(self, update: int, sha256: str) -> str:
+    def _write_row(self, update: int, sha256: str, progress: Mapping[str, Any]) -> str:
         target = self.folder / f"{update:06d}"
         return checkpoints.commit_checkpoint(
             self.db,
@@ -147,7 +146,7 @@ class Saver:
             name=f"Run {self.run.number} · update {update}",
             path=str(target.relative_to(self.db.home)),
             sha256=sha256,
-            votes=self.votes(),
+            votes=self.votes(progress),
         ).id
 
     def _needed(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,6 @@ from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.human import NAME, Taste
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits, heads
-from flowgrpo.runs.audience import Audience
 from flowgrpo.runs.position import Position
 from storage import snapshots
 from storage.engine import Database
@@ -118,8 +118,13 @@ class Follower:
             return "The head that was fitted to them has been withdrawn; it can be applied again."
         return "Nobody has rated anything."
 
+    def learned(self) -> None:
+        """Notes that an update was made with the head, where it is not silent."""
+        if self.loudness() > 0:
+            self.position.followed = self.votes()
+
     def votes(self) -> dict[str, Any] | None:
-        """What a checkpoint says of the votes behind it."""
+        """What a checkpoint says of the votes behind the head."""
         if self.fit is None:
             return None
         return {"snapshot": self.fit.snapshot_id, "hash": self.fit.detail["snapshot_hash"],
@@ -139,20 +144,20 @@ def follower_of(
     return Follower(db, config, position, taste, name)
 
 
-def votes_behind(
-    db: Database, config: RunConfig, people: Follower | None, audience: Audience | None
-) -> dict[str, Any] | None:
-    """The votes that a run has learned from so far, as its checkpoints name them.
+def votes_behind(db: Database, config: RunConfig, kept: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The votes that a checkpoint has learned from, as its row names them.
 
     Votes teach a head, are asked for in the loop, or were fitted by the weights. Where they do more than one
     of these, the first is named as it is, and the others under `in_the_loop` and `weights`.
+
+    Args:
+        kept: where the run stood, as the checkpoint keeps it (`Position.to_json`).
     """
     if config.ratings is not None:
         return _named(snapshots.get_snapshot(db, config.ratings.snapshot))
-    said = people.votes() if people else None
-    asked = _named(audience.snapshot) if audience and audience.snapshot else None
+    asked = _named(snapshots.snapshot_of(db, kept["heard"])) if kept.get("heard") else None
     weighed = _weighed(db, config.weights_from) if config.weights_from else None
-    sources = {"head": said, "in_the_loop": asked, "weights": weighed}
+    sources = {"head": kept.get("followed"), "in_the_loop": asked, "weights": weighed}
     found = {name: one for name, one in sources.items() if one}
     if not found:
         return None

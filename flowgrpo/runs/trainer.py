@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -106,16 +106,13 @@ class Trainer:
         source = source_of(db, config, self.learner, self.stack)
         self.gatherer = Gatherer(
             config, source, self.position, lead=self.lead, watch=self.watch, beats=self.beats, people=people,
-            audience=audience_of(db, run, config, self.parent.id, self.beats, self.watch),
+            audience=audience_of(db, run, config, self.parent.id, self.position, self.beats, self.watch),
         )  # fmt: skip
-        self.saver = Saver(db, run, self.learner, votes=self._votes)
+        self.saver = Saver(db, run, self.learner, votes=partial(votes_behind, db, config))
         self.recovery = Recovery(
             config, self.learner, self.position, saver=self.saver, watch=self.watch, journal=self.journal
         )
         self.lead.begin(Setup(config, base.source, base.options or {}, options, names))
-
-    def _votes(self) -> dict[str, Any] | None:
-        return votes_behind(self.db, self.config, self.gatherer.people, self.gatherer.audience)
 
     def train(self) -> None:
         """Runs to the last update, or ends early.
@@ -267,6 +264,8 @@ class Trainer:
         """Counts an optimiser update, whether it moved anything or not, and writes its numbers."""
         usual = self.position.usual_norm
         self.position.update += 1
+        if not step.is_skipped:
+            self.gatherer.learned()
         self.position.usual_norm = usual.after(step.grad_norm)
         noted = metrics | update_metrics(step, usual.bound)
         is_overflow = step.is_skipped and self.policy.dtype == torch.float16 and self.learner.loss_scale >= 1

@@ -21,7 +21,7 @@ from flowgrpo.runs.votes import votes_of
 from storage import checkpoints, groups, ratings, runs, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
-from storage.models import Checkpoint, ImageGroup, Run
+from storage.models import Checkpoint, ImageGroup, Run, User
 from storage.ratings import RatingInput
 from storage.types import utc_now
 from tests.runs.helpers import adapter_hashes, begin, new_run, tiny_config
@@ -136,15 +136,59 @@ def test_a_run_that_goes_on_from_other_weights_asks_about_its_new_images_and_lea
     made = checkpoints.checkpoints_of_run(db, run.id)[-1]
     assert made.votes is not None
     used = {vote.group_id for vote in snapshots.votes_of(db, made.votes["snapshot"])}
-    assert used >= {one.group.id for one in new}
+    assert used == {one.group.id for one in new}
     assert "early" in {vote.client_key for vote in snapshots.standing_votes(db)}
     assert {one.group.phase for one in offered(db, run)} == {None}
 
 
-def _stop_once_offered(db: Database, run: Run, stop: threading.Event) -> None:
-    while len(offered(db, run)) < 2:
+def _stop_once_offered(db: Database, run: Run, stop: threading.Event, num: int = 2) -> None:
+    while len(offered(db, run)) < num:
         time.sleep(0.02)
     stop.set()
+
+
+def choose(db: Database, view: GroupView, key: str, who: str = "local") -> None:
+    ratings.rate(db, RatingInput(key, who, view.group.id, "best", view.images[1].image.id))
+
+
+def names_of_votes(db: Database, made: Checkpoint) -> list[str]:
+    assert made.votes is not None
+    frozen = snapshots.get_snapshot(db, made.votes["snapshot"])
+    assert (made.votes["hash"], made.votes["votes"]) == (frozen.hash, len(frozen.events))
+    return [vote.client_key for vote in snapshots.votes_of(db, frozen.id)]
+
+
+def test_a_checkpoint_names_the_votes_that_its_updates_used_whatever_was_said_or_taken_back_since(
+    db: Database, tiny: Checkpoint
+) -> None:
+    with db.write() as session:
+        session.add(User(id="ann", name="Ann", role="annotator"))
+    run = begin(db, new_run(db, tiny, **{**ASKS, "num_updates": 2, "checkpoint_every": 1}))
+    first = trainer_of(db, run)
+    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop, 4), daemon=True).start()
+    raters = Raters(db, 2)
+    raters.start()
+    with pytest.raises(exits.EndedError, match="Stopped at update 1"):
+        first.train()
+    raters.join()
+    used = ["rating-key-0", "rating-key-1"]
+    choose(db, offered(db, run)[0], "too late", "ann")
+    ratings.undo(db, "local", "undo")
+    again = trainer_of(db, begin_again(db, run))
+    for number, view in enumerate(offered(db, run)[2:]):
+        choose(db, view, f"second {number}")
+    again.train()
+    made = {one.update: one for one in checkpoints.checkpoints_of_run(db, run.id)}
+    assert names_of_votes(db, made[1]) == used
+    assert names_of_votes(db, made[2]) == [*used, "second 0", "second 1"]
+    with db.write() as session:
+        session.delete(session.get(Checkpoint, made[2].id))
+    assert again.saver.resume() is not None
+    (found,) = [one for one in checkpoints.checkpoints_of_run(db, run.id) if one.update == 2]
+    assert found.votes == made[2].votes
+    runs.record_event(db, run.id, run.attempt, "go_back", "", {"update": 1})
+    again.recovery.decide()
+    assert again.position.heard == first.position.heard
 
 
 def test_one_choice_between_two_counts_and_takes_the_others_out_of_nothing(

@@ -190,6 +190,28 @@ def test_a_run_that_learns_from_people_alone_ends_with_a_sentence_while_they_hav
         people.weights()
 
 
+def test_a_checkpoint_names_the_head_that_its_updates_heard_and_not_one_that_was_silent(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    people = follower(db, taste, {NAME: 1.0, "verifier": 1.0})
+    rated(db, tiny, range(2))
+    people.refresh()
+    people.learned()
+    assert votes_behind(db, people.config, people.position.to_json()) is None
+    rated(db, tiny, range(2, 12))
+    people.refresh()
+    heard = people.votes()
+    assert heard is not None and votes_behind(db, people.config, people.position.to_json()) is None
+    people.learned()
+    assert people.fit is not None
+    snapshots.set_fit_state(db, people.fit.id, "withdrawn")
+    people.refresh()
+    people.learned()
+    assert votes_behind(db, people.config, people.position.to_json()) == heard
+    people.position.take_votes_of({})
+    assert votes_behind(db, people.config, people.position.to_json()) is None
+
+
 def test_a_trainer_learns_from_votes_and_its_checkpoint_names_them(db: Database, tiny: Checkpoint) -> None:
     rated(db, tiny, range(20))
     run = begin(db, new_run(db, tiny, reward_weights={NAME: 1.0}, num_updates=2, samples=0))
@@ -215,8 +237,8 @@ def test_a_checkpoint_names_the_fit_that_its_weights_are_from(db: Database, tiny
     )
     config = RunConfig(prompts=("p",), reward_weights={"verifier": 1.0}, weights_from=fit.id)
     of_weights = {"snapshot": snapshot.id, "hash": snapshot.hash, "fit": fit.id}
-    assert votes_behind(db, config, None, None) == of_weights
-    assert votes_behind(db, config.model_copy(update={"weights_from": None}), None, None) is None
+    assert votes_behind(db, config, {}) == of_weights
+    assert votes_behind(db, config.model_copy(update={"weights_from": None}), {}) is None
 
 
 def test_an_image_whose_file_is_gone_is_left_out(db: Database, tiny: Checkpoint, taste: Taste) -> None:

@@ -42,6 +42,18 @@ def test_a_snapshot_still_names_votes_that_were_undone_later(db: Database, group
     assert [vote.client_key for vote in snapshots.votes_of(db, frozen.id)] == ["one-key"]
 
 
+def test_votes_are_frozen_by_their_numbers_too_those_that_were_taken_back_among_them(
+    db: Database, group: GroupView
+) -> None:
+    rate(db, group, "one-key", 0)
+    frozen = snapshot(db)
+    ratings.undo(db, "local", "undo-key")
+    rate(db, group, "two-key", 1)
+    assert snapshots.snapshot_of(db, frozen.events).id == frozen.id
+    with pytest.raises(ValueError, match="rate some groups first"):
+        snapshots.snapshot_of(db, [])
+
+
 def test_no_votes_are_nothing_to_learn_from(db: Database) -> None:
     with pytest.raises(ValueError, match="rate some groups first"):
         snapshots.take_snapshot(db, [])
