@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from storage.assignments import OFFERED, WAITED_FOR
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
-from storage.models_judging import VoteSnapshot
+from storage.models_judging import PreferenceFit, VoteSnapshot
 from storage.ratings_current import not_undone
 
 _PER_QUERY = 500
@@ -91,12 +91,21 @@ def unrated_groups(db: Database, limit: int) -> list[str]:
         return list(session.scalars(newest))
 
 
-def set_priorities(db: Database, priorities: dict[str, float | None]) -> None:
-    """Group id to how much a rating of it would teach; None where nothing is known."""
+def set_priorities(db: Database, priorities: dict[str, float | None], fit_id: str | None = None) -> bool:
+    """Group id to how much a rating of it would teach; None where nothing is known.
+
+    Args:
+        fit_id: the head that says so. Where it has gone out of use meanwhile nothing is written, and False
+            is returned.
+    """
     with db.write() as session:
+        fit = session.get(PreferenceFit, fit_id) if fit_id is not None else None
+        if fit is not None and fit.state != "applied":
+            return False
         for part in _parts(priorities):
             for group in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(part))):
                 group.priority = priorities[group.id]
+        return True
 
 
 def ask_about(db: Database, run_id: str, group_ids: Collection[str]) -> None:

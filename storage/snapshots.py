@@ -6,11 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from storage.engine import Database
 from storage.lookup import next_number, required
-from storage.models import RatingEvent
+from storage.models import ImageGroup, RatingEvent
 from storage.models_judging import FitKind, FitState, PreferenceFit, VoteSnapshot
 from storage.ratings_current import standing
 from storage.types import canonical_json, utc_now
@@ -103,16 +103,25 @@ def record_fit(  # noqa: PLR0913  (keywords, one per column)
 
 
 def set_fit_state(db: Database, fit_id: str, state: FitState) -> PreferenceFit:
-    """Applies or withdraws a fit; of one kind, at most one is applied at a time."""
+    """Applies or withdraws a fit; of one kind, at most one is applied at a time.
+
+    Where a head goes out of use and no newer one takes its place, what it said of open groups goes with it:
+    they are offered as without a head.
+    """
     with db.write() as session:
         fit = required(session, PreferenceFit, fit_id, "fit")
-        if state == "applied":
-            others = select(PreferenceFit).where(
-                PreferenceFit.kind == fit.kind, PreferenceFit.state == "applied", PreferenceFit.id != fit_id
-            )
-            for other in session.scalars(others):
-                other.state, other.changed_at = "withdrawn", utc_now()
+        in_use = select(PreferenceFit).where(
+            PreferenceFit.kind == fit.kind, PreferenceFit.state == "applied", PreferenceFit.id != fit_id
+        )
+        gone = list(session.scalars(in_use)) if state == "applied" else []
+        for other in gone:
+            other.state, other.changed_at = "withdrawn", utc_now()
+        if fit.state == "applied" and state != "applied":
+            gone.append(fit)
         fit.state, fit.changed_at = state, utc_now()
+        if fit.kind == "head" and any(one.seq >= fit.seq for one in gone):
+            ranked = update(ImageGroup).where(ImageGroup.priority.is_not(None))
+            session.execute(ranked.values(priority=None))
         return fit
 
 

@@ -176,7 +176,9 @@ def fit_head_job(bench: Bench) -> dict[str, Any]:
 
 
 def rank_open_groups(db: Database, eye: Eye, fit: PreferenceFit, limit: int = 200) -> int:
-    """Gives the newest groups that nobody has rated their priority; returns how many there were."""
+    """Gives the newest groups that nobody has rated their priority; returns how many have one now: none where
+    somebody withdrew the head meanwhile.
+    """
     open_ids = judged.unrated_groups(db, limit)
     ids, of_group, seen = embedded(db, eye, list(judged.judged_groups(db, open_ids).values()))
     if not ids:
@@ -185,5 +187,4 @@ def rank_open_groups(db: Database, eye: Eye, fit: PreferenceFit, limit: int = 20
     shown, owner = head.basis(seen), np.array(of_group)
     groups = {name: shown[owner == name] for name in dict.fromkeys(of_group)}
     found = active.priorities(head.weights, head.covariance, groups)
-    judged.set_priorities(db, dict(found))
-    return len(found)
+    return len(found) if judged.set_priorities(db, dict(found), fit.id) else 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from storage import ratings, snapshots
+from storage import groups, judged, ratings, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
-from storage.models_judging import PreferenceFit, VoteSnapshot
+from storage.models import Checkpoint
+from storage.models_judging import FitKind, PreferenceFit, VoteSnapshot
 from storage.ratings import RatingInput
+from tests.storage.records import finished_group
 
 
 def rate(db: Database, group: GroupView, key: str, index: int) -> None:
@@ -19,10 +21,10 @@ def snapshot(db: Database) -> VoteSnapshot:
     return snapshots.take_snapshot(db, snapshots.standing_votes(db))
 
 
-def fit(db: Database, group: GroupView) -> PreferenceFit:
+def fit(db: Database, kind: FitKind = "weights") -> PreferenceFit:
     detail = {"clip": 0.5}
     return snapshots.record_fit(
-        db, kind="weights", snapshot_id=snapshot(db).id, version="v", detail=detail, num_pairs=7
+        db, kind=kind, snapshot_id=snapshot(db).id, version="v", detail=detail, num_pairs=7
     )
 
 
@@ -61,7 +63,7 @@ def test_no_votes_are_nothing_to_learn_from(db: Database) -> None:
 
 def test_of_one_kind_one_fit_is_applied_and_it_can_be_taken_back(db: Database, group: GroupView) -> None:
     rate(db, group, "one-key", 0)
-    first, second = fit(db, group), fit(db, group)
+    first, second = fit(db), fit(db)
     snapshots.set_fit_state(db, first.id, "applied")
     snapshots.set_fit_state(db, second.id, "applied")
     applied = snapshots.applied_fit(db, "weights")
@@ -69,6 +71,34 @@ def test_of_one_kind_one_fit_is_applied_and_it_can_be_taken_back(db: Database, g
     assert [one.state for one in snapshots.fits(db, "weights")] == ["applied", "withdrawn"]
     snapshots.set_fit_state(db, second.id, "withdrawn")
     assert snapshots.applied_fit(db, "weights") is None
+
+
+def test_what_a_head_said_of_open_groups_goes_when_it_is_withdrawn_and_stays_when_a_newer_one_follows(
+    db: Database, base: Checkpoint, group: GroupView
+) -> None:
+    rate(db, group, "one-key", 0)
+    first, second, weights = fit(db, "head"), fit(db, "head"), fit(db)
+    open_ones = [finished_group(db, base).group.id for _ in range(2)]
+    ranking: dict[str, float | None] = dict(zip(open_ones, (0.9, 0.1), strict=True))
+
+    def priorities() -> list[float | None]:
+        return [groups.get_group(db, one).group.priority for one in open_ones]
+
+    snapshots.set_fit_state(db, first.id, "applied")
+    assert judged.set_priorities(db, ranking, first.id) and priorities() == [0.9, 0.1]
+    snapshots.set_fit_state(db, second.id, "applied")
+    snapshots.set_fit_state(db, weights.id, "applied")
+    snapshots.set_fit_state(db, weights.id, "withdrawn")
+    assert priorities() == [0.9, 0.1]
+    snapshots.set_fit_state(db, second.id, "withdrawn")
+    assert priorities() == [None, None]
+    offered = ratings.upcoming(db, "local", limit=2)
+    assert [view.group.id for view in offered] == open_ones[::-1]  # the newest first, as without a head
+    assert not judged.set_priorities(db, ranking, second.id) and priorities() == [None, None]
+    snapshots.set_fit_state(db, second.id, "applied")
+    assert judged.set_priorities(db, ranking, second.id)
+    snapshots.set_fit_state(db, first.id, "applied")  # an older one, of which this is no ranking
+    assert priorities() == [None, None]
 
 
 def test_votes_are_counted_whatever_became_of_them(db: Database, group: GroupView) -> None:
