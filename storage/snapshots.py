@@ -102,8 +102,12 @@ def record_fit(  # noqa: PLR0913  (keywords, one per column)
     return fit
 
 
-def set_fit_state(db: Database, fit_id: str, state: FitState) -> PreferenceFit:
+def set_fit_state(db: Database, fit_id: str, state: FitState, why: str | None = None) -> PreferenceFit:
     """Applies or withdraws a fit; of one kind, at most one is applied at a time.
+
+    Args:
+        why: a sentence, where no person did so but the program. It stands in the fit's detail, as `why`, for
+            as long as this state does.
 
     Where a head goes out of use and no newer one takes its place, what it said of open groups goes with it:
     they are offered as without a head.
@@ -115,14 +119,20 @@ def set_fit_state(db: Database, fit_id: str, state: FitState) -> PreferenceFit:
         )
         gone = list(session.scalars(in_use)) if state == "applied" else []
         for other in gone:
-            other.state, other.changed_at = "withdrawn", utc_now()
+            _move(other, "withdrawn", None)
         if fit.state == "applied" and state != "applied":
             gone.append(fit)
-        fit.state, fit.changed_at = state, utc_now()
+        _move(fit, state, why)
         if fit.kind == "head" and any(one.seq >= fit.seq for one in gone):
             ranked = update(ImageGroup).where(ImageGroup.priority.is_not(None))
             session.execute(ranked.values(priority=None))
         return fit
+
+
+def _move(fit: PreferenceFit, state: FitState, why: str | None) -> None:
+    fit.state, fit.changed_at = state, utc_now()
+    kept = {key: value for key, value in fit.detail.items() if key != "why"}
+    fit.detail = kept | ({"why": why} if why is not None else {})
 
 
 def get_fit(db: Database, fit_id: str) -> PreferenceFit:
@@ -136,6 +146,14 @@ def fits(db: Database, kind: FitKind, limit: int = 50) -> list[PreferenceFit]:
     query = select(PreferenceFit).where(PreferenceFit.kind == kind).order_by(PreferenceFit.seq.desc())
     with db.read() as session:
         return list(session.scalars(query.limit(limit)))
+
+
+def last_moved_fit(db: Database, kind: FitKind) -> PreferenceFit | None:
+    """The one that was applied or withdrawn last."""
+    query = select(PreferenceFit).where(PreferenceFit.kind == kind, PreferenceFit.changed_at.is_not(None))
+    newest = PreferenceFit.changed_at.desc(), PreferenceFit.seq.desc()
+    with db.read() as session:
+        return session.scalar(query.order_by(*newest).limit(1))
 
 
 def applied_fit(db: Database, kind: FitKind) -> PreferenceFit | None:

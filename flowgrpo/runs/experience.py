@@ -183,7 +183,12 @@ class Gatherer:
 
     def _ask_people(self) -> dict[str, float]:
         """Takes in what people have said since, where the run learns from that."""
-        return self.people.refresh() if self.people else {}
+        if self.people is None:
+            return {}
+        said = self.people.refresh()
+        if self.people.news:
+            self.watch.warn(self.people.news)
+        return said
 
     def _scored(
         self, source: Groups, number: int, num_groups: int, phase: str, *, on_base: bool = False

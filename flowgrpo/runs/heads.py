@@ -19,7 +19,7 @@ from numpy import ndarray
 from flowgrpo.preferences import active
 from flowgrpo.preferences import head as heads
 from flowgrpo.preferences.head import MIN_PAIRS, Head, trust
-from flowgrpo.preferences.votes import comparisons
+from flowgrpo.preferences.votes import comparisons, latest
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.encoders import clip_for
 from flowgrpo.rewards.eye import Eye
@@ -34,6 +34,11 @@ from storage.engine import Database
 from storage.judged import JudgedGroup
 from storage.models_judging import PreferenceFit
 
+TAKEN_BACK = (
+    "every vote that the preference head learned from has been taken back, so it was withdrawn: "
+    "rate some groups, then fit one to them"
+)
+"""Why a head is withdrawn that nobody withdrew."""
 _PER_LOOK = 64
 """Images that are embedded together."""
 
@@ -41,8 +46,36 @@ _PER_LOOK = 64
 def fit_head(db: Database, eye: Eye) -> PreferenceFit:
     """Fits a head to all votes that hold, writes it, and puts it in use.
 
-    Raises ValueError with a sentence where there are no comparisons to learn from.
+    Raises ValueError with a sentence where there are no comparisons to learn from. Where the head in use
+    rests on nothing that holds either, it is withdrawn then, and the sentence says so.
     """
+    try:
+        return _fitted_to_all(db, eye)
+    except ValueError as error:
+        if withdraw_unfounded(db) is None:
+            raise
+        raise ValueError(TAKEN_BACK) from error
+
+
+def withdraw_unfounded(db: Database) -> PreferenceFit | None:
+    """Takes the head out of use where no comparison holds of the votes that it learned from; returns it then.
+
+    A vote holds that was neither undone nor replaced by a later one of the same annotator.
+    """
+    fit = snapshots.applied_fit(db, "head")
+    if fit is None:
+        return None
+    learned = set(snapshots.get_snapshot(db, fit.snapshot_id).events)
+    events = snapshots.standing_votes(db)
+    votes = as_votes(events, judged.judged_groups(db, {event.group_id for event in events}))
+    its_own = {id(vote) for event, vote in zip(events, votes, strict=True) if event.seq in learned}
+    holding = [vote for said in latest(votes).values() for vote in said if id(vote) in its_own]
+    if comparisons(holding):
+        return None
+    return snapshots.set_fit_state(db, fit.id, "withdrawn", TAKEN_BACK)
+
+
+def _fitted_to_all(db: Database, eye: Eye) -> PreferenceFit:
     events = snapshots.standing_votes(db)
     if not events:
         raise ValueError("there are no votes to learn a taste from: rate some groups first")

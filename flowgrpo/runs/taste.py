@@ -41,12 +41,14 @@ class Follower:
 
     Attributes:
         fit: the head in use; None while there is none.
+        news: what the last `refresh` has to tell people; empty where there is nothing.
     """
 
     def __init__(self, db: Database, config: RunConfig, position: Position, taste: Taste, name: str) -> None:
         self.db, self.config, self.position = db, config, position
         self.taste, self.name = taste, name
         self.fit: PreferenceFit | None = None
+        self.news = ""
         self._votes = -1
 
     def refresh(self) -> dict[str, float]:
@@ -63,11 +65,11 @@ class Follower:
 
     def _fit_anew(self) -> None:
         """Not where somebody took every head back: new votes do not undo that."""
-        if not snapshots.standing_votes(self.db) or self._is_withdrawn():
+        if self._is_withdrawn():
             return
         try:
             fit = heads.fit_head(self.db, self.taste.eye)
-        except ValueError:  # nothing in the votes compares images that are here
+        except ValueError:  # nothing in the votes compares images that are here, or there are none any more
             return
         self._take(fit)
 
@@ -77,6 +79,7 @@ class Follower:
         One that looks through another encoder than this run's is none for it; the run keeps its own.
         """
         in_use = snapshots.applied_fit(self.db, "head")
+        self.news = self._why_withdrawn() if self.fit is not None and in_use is None else ""
         if in_use is None:
             self.fit = None
             self.taste.use(None)
@@ -84,8 +87,15 @@ class Follower:
             self._take(in_use)
 
     def _is_withdrawn(self) -> bool:
-        made = snapshots.fits(self.db, "head", limit=1)
-        return bool(made) and snapshots.applied_fit(self.db, "head") is None
+        """Whether a person took the head back; one that lost all of its votes may be followed by another."""
+        last = snapshots.last_moved_fit(self.db, "head")
+        in_use = snapshots.applied_fit(self.db, "head")
+        return last is not None and in_use is None and "why" not in last.detail
+
+    def _why_withdrawn(self) -> str:
+        last = snapshots.last_moved_fit(self.db, "head")
+        why = str(last.detail["why"]) if last is not None and "why" in last.detail else ""
+        return f"The run learns from no preference head now: {why}." if why else ""
 
     def _take(self, fit: PreferenceFit) -> None:
         if self.position.head is None or self.position.head["snapshot"] != fit.snapshot_id:
@@ -116,7 +126,7 @@ class Follower:
             return heads.in_words(self.fit)
         if self._is_withdrawn():
             return "The head that was fitted to them has been withdrawn; it can be applied again."
-        return "Nobody has rated anything."
+        return self._why_withdrawn() or "Nobody has rated anything."
 
     def learned(self) -> None:
         """Notes that an update was made with the head, where it is not silent."""

@@ -133,6 +133,31 @@ def test_a_head_that_was_withdrawn_stays_so_until_somebody_applies_it_again(
     assert people.fit is not None and people.fit.id == fit.id
 
 
+def test_a_head_whose_votes_were_all_taken_back_goes_out_of_use_until_there_are_others(
+    db: Database, tiny: Checkpoint, taste: Taste
+) -> None:
+    rated(db, tiny, range(12))
+    people = follower(db, taste, {NAME: 1.0})
+    people.refresh()
+    assert people.fit is not None and people.news == ""
+    for number in range(11):
+        ratings.undo(db, "local", f"undo-key-{number}")
+    last = groups.get_group(db, snapshots.standing_votes(db)[0].group_id)
+    assert heads.withdraw_unfounded(db) is None  # one of its votes holds
+    ratings.rate(db, RatingInput("skip-key", "local", last.group.id, "skip"))  # and is taken back by this
+    with pytest.raises(ValueError, match="every vote that the preference head learned from has been"):
+        heads.fit_head(db, taste.eye)
+    (fit, *_) = snapshots.fits(db, "head")
+    assert (fit.state, fit.detail["why"]) == ("withdrawn", heads.TAKEN_BACK)
+    assert people.refresh() == {"head/loudness": 0.0}
+    assert people.news.startswith("The run learns from no preference head now: every vote")
+    with pytest.raises(exits.EndedError, match="has been taken back, so it was withdrawn"):
+        people.weights()
+    rated(db, tiny, range(20, 30))
+    people.refresh()
+    assert people.fit is not None and people.fit.id != fit.id and people.news == ""
+
+
 def test_a_head_that_looks_through_another_encoder_is_none_for_the_run(
     db: Database, tiny: Checkpoint, taste: Taste
 ) -> None:
