@@ -95,7 +95,7 @@ def calibrate(
     usable, left_out = _usable(compared, rewards, stds)
     names = list(usable)
     complete = [one for one in compared if not _lacks(one, usable)]
-    _refuse_few(complete, names)
+    _refuse_few(complete, names, len(compared))
     data = _data(complete, usable, {name: stds[name] for name in names})
     found = fit_weights(data.x, data.share, data.weight, allow_negative=allow_negative)
     if not np.abs(found).sum() > 0:
@@ -206,15 +206,17 @@ def _lacks(one: Comparison, rewards: Mapping[str, Mapping[str, float]]) -> bool:
     )
 
 
-def _refuse_few(complete: Sequence[Comparison], names: Sequence[str]) -> None:
+def _refuse_few(complete: Sequence[Comparison], names: Sequence[str], num_all: int) -> None:
     if not names:
         raise ValueError("no reward has scores of the images that people judged: wait until they are scored")
     decided = sum(not one.tie for one in complete)
     prompts = len({one.prompt for one in complete if not one.tie})
     if decided < MIN_COMPARISONS or prompts < MIN_PROMPTS:
+        unscored = num_all - len(complete)
+        beside = f" that {', '.join(names)} all scored ({unscored} more lack a score)" if unscored else ""
         raise ValueError(
             f"calibration needs {MIN_COMPARISONS} comparisons over {MIN_PROMPTS} prompts at least, and there "
-            f"are {decided} over {prompts}: rate more groups (the best of 8 images is 7 comparisons)"
+            f"are {decided} over {prompts}{beside}: rate more groups (the best of 8 images is 7 comparisons)"
         )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -26,6 +27,7 @@ from flowgrpo.runs.votes import as_votes, by_reward, votes_of
 from storage import blind, judged, snapshots
 from storage.blind import BlindJudgement
 from storage.engine import Database
+from storage.models import Score
 from storage.models_judging import PreferenceFit
 from storage.types import canonical_json
 
@@ -64,8 +66,9 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
     scores = judged.scores_of(db, groups)
     rewards, kept_back = _that_may_reward(by_reward(scores))
     members = [[image.id for image in one.images] for one in groups.values()]
+    compared = comparisons(as_votes(events, groups))
     found = calibration.calibrate(
-        comparisons(as_votes(events, groups)),
+        compared,
         rewards,
         calibration.within_group_stds(rewards, members),
         current_weights(db),
@@ -73,8 +76,12 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
     )
     snapshot = snapshots.take_snapshot(db, events)
     detail = _detail(found)
-    detail["left_out"] |= kept_back
+    in_use = {name for name, weight in current_weights(db).items() if weight}
+    judged_ids = {one.group for one in compared}
+    of_groups = [ids for name, ids in zip(groups, members, strict=True) if name in judged_ids]
+    detail["left_out"] = with_coverage(found.left_out, in_use - rewards.keys(), scores, of_groups) | kept_back
     detail |= {
+        "num_unscored": sum(not one.tie for one in compared) - found.num_comparisons,
         "allow_negative": allow_negative,
         "annotators": len({event.annotator_id for event in events}),
         "versions": _versions(scores.values(), found.weights),
@@ -92,6 +99,42 @@ def calibrate(db: Database, *, allow_negative: bool = False) -> PreferenceFit:
         high=found.accuracy.high,
         baseline=found.baseline.value if found.baseline else None,
     )
+
+
+def with_coverage(
+    left_out: Mapping[str, str],
+    unheard: Collection[str],
+    scores: Mapping[str, Mapping[str, Score]],
+    groups: Sequence[Sequence[str]],
+) -> dict[str, str]:
+    """Why rewards could not be weighed, with how many of the judged groups each has scored.
+
+    Args:
+        left_out: reward name to the reason that the fit found.
+        unheard: rewards with a weight today that have scored no image of these groups.
+        scores: image id to reward name to score.
+        groups: image ids of each judged group.
+    """
+    reasons = dict(left_out) | {
+        name: "no comparison has a score of it, and it has a weight today"
+        for name in unheard
+        if name not in left_out
+    }
+    return {name: f"{why}: {_coverage(name, scores, groups)}" for name, why in sorted(reasons.items())}
+
+
+def _coverage(name: str, scores: Mapping[str, Mapping[str, Score]], groups: Sequence[Sequence[str]]) -> str:
+    """On how many groups a reward has scored every image, and why not on the others."""
+    rows = [[scores.get(image, {}).get(name) for image in group] for group in groups]
+    whole = sum(all(row is not None and row.value is not None for row in group) for group in rows)
+    unasked = sum(all(row is None for row in group) for group in rows)
+    failed = Counter(row.reason for group in rows for row in group if row is not None and row.value is None)
+    said = [f"it has scored every image in {whole} of {len(groups)} rated groups"]
+    if unasked:
+        said.append(f"{unasked} were drawn without it")
+    if failed:
+        said.append(f"of {failed.total()} images it says: {failed.most_common(1)[0][0]}")
+    return ", ".join(said)
 
 
 def _that_may_reward(

@@ -69,6 +69,35 @@ def test_calibration_proposes_weights_and_names_the_votes_they_come_from(
     assert judging.current_weights(db) == fit.detail["weights"]
 
 
+def test_people_are_told_which_rewards_could_not_be_weighed_and_on_how_many_groups_they_have_scores(
+    db: Database, base: Checkpoint
+) -> None:
+    for number, view in enumerate(rated(db, base)):
+        ids = [image.image.id for image in view.images]
+        if number < 3:  # as where a run asked about its groups, and the others are from Studio
+            groups.add_scores(db, [ScoreInput(one, "pickscore", "1", float(i)) for i, one in enumerate(ids)])
+        if number < 36:  # enough of them: it is weighed, by the comparisons that have its scores
+            groups.add_scores(db, [ScoreInput(one, "aesthetic", "1", float(i)) for i, one in enumerate(ids)])
+        if number % 2:
+            groups.add_scores(db, [ScoreInput(ids[0], "quality", "1", None, "the file was gone")])
+    of_today = snapshots.record_fit(
+        db, kind="weights", version="v", num_pairs=9, detail={"weights": {"hpsv21": 1.0, "clip": 0.5}},
+        snapshot_id=snapshots.take_snapshot(db, snapshots.standing_votes(db)).id,
+    )  # fmt: skip
+    snapshots.set_fit_state(db, of_today.id, "applied")
+    fit = judging.calibrate(db)
+    told = fit.detail["left_out"]
+    assert set(told) == {"pickscore", "quality", "hpsv21"}
+    assert told["pickscore"] == (
+        "92% of the comparisons have no score of it: it has scored every image in 3 of 40 rated groups, "
+        "37 were drawn without it"
+    )
+    assert told["quality"].endswith("in 0 of 40 rated groups, of 160 images it says: it failed")
+    assert told["hpsv21"].startswith("no comparison has a score of it, and it has a weight today")
+    assert "aesthetic" in fit.detail["weights"]
+    assert (fit.num_pairs, fit.detail["num_unscored"]) == (108, 12)
+
+
 def test_too_few_votes_propose_nothing_and_leave_nothing_behind(db: Database, base: Checkpoint) -> None:
     with pytest.raises(ValueError, match="rate some groups first"):
         judging.calibrate(db)

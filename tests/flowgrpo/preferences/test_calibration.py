@@ -111,6 +111,11 @@ def test_too_little_is_refused_in_a_sentence() -> None:
     few = comparisons(choices({"a": 1.0}, groups=12))
     with pytest.raises(ValueError, match="at least, and there are 36 over 4: rate more"):
         calibrate(few, scores(), STDS, {})
+    some = comparisons(choices({"a": 1.0}, groups=12))
+    short = scores()
+    del short["a"][some[0].winner]
+    with pytest.raises(ValueError, match=r"over 4 that a, b, c all scored \([1-3] more lack a score\): rate"):
+        calibrate(some, short, STDS, {})
     one_prompt = [Comparison("g", "p", "ann", "0/0", "0/1", 1.0)] * 60
     with pytest.raises(ValueError, match="there are 60 over 1"):
         calibrate(one_prompt, scores(), STDS, {})
