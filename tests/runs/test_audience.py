@@ -186,7 +186,7 @@ def test_a_checkpoint_names_the_votes_that_its_updates_used_whatever_was_said_or
     assert again.saver.resume() is not None
     (found,) = [one for one in checkpoints.checkpoints_of_run(db, run.id) if one.update == 2]
     assert found.votes == made[2].votes
-    runs.record_event(db, run.id, run.attempt, "go_back", "", {"update": 1})
+    runs.record_event(db, run.id, again.run.attempt, "go_back", "", {"update": 1})
     again.recovery.decide()
     assert again.position.heard == first.position.heard
 
