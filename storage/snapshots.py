@@ -15,6 +15,8 @@ from storage.models_judging import FitKind, FitState, PreferenceFit, VoteSnapsho
 from storage.ratings_current import standing
 from storage.types import canonical_json, utc_now
 
+_PER_QUERY = 500
+
 
 def standing_votes(db: Database, group_ids: Sequence[str] | None = None) -> list[RatingEvent]:
     """Every rating event that no undo took back, in order; of some groups, or of all."""
@@ -47,8 +49,11 @@ def snapshot_of(db: Database, numbers: Sequence[int]) -> VoteSnapshot:
 
     Raises ValueError where there are none.
     """
+    votes: list[RatingEvent] = []
     with db.read() as session:
-        votes = list(session.scalars(select(RatingEvent).where(RatingEvent.seq.in_(numbers))))
+        for start in range(0, len(numbers), _PER_QUERY):
+            part = RatingEvent.seq.in_(numbers[start : start + _PER_QUERY])
+            votes.extend(session.scalars(select(RatingEvent).where(part)))
     return take_snapshot(db, votes)
 
 
