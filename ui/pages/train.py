@@ -11,7 +11,7 @@ from flowgrpo.presets import STARTER_PRESETS
 from storage import runs
 from storage.errors import NotSavedError
 from storage.rated import rated_groups
-from ui import asking, tuning, weights
+from ui import asking, teaching, tuning, weights
 from ui.agreement import LOOKED_BACK
 from ui.components import HIDDEN, agree, live, render, sentence, topbar
 from ui.defaults import starter_prompts
@@ -19,7 +19,7 @@ from ui.forms import FIRST_PRESET, RunForm
 from ui.services import SHOWN_ERRORS, Services, shown
 
 PATH = "/train"
-_TICK_SECONDS = 1.5
+_TICK_SECONDS, _TEACHING_SECONDS = 1.5, 3.0
 _LABELS = {"human": "Your ratings"}
 """Of rewards whose name alone would not be understood."""
 _ABREAST = 3
@@ -85,6 +85,7 @@ class _Form:
                 self.weights += [_weight(name, first) for name in names]
         self.weights_from = live("weights-from")
         self.agreement = live("agreement")
+        self.teaching = live("teaching", js="strip.js")
         self.preset = gr.Radio(list(STARTER_PRESETS), value=FIRST_PRESET, label="Preset", elem_id="preset")
         with gr.Row(elem_classes="trio"):
             self.num_updates = gr.Number(first.num_updates, label="Updates", precision=0, elem_id="updates")
@@ -177,6 +178,11 @@ class _Page:
         self.go.click(self.start, form.inputs(), [self.message, *drawn], **HIDDEN)
         for place in (self.detail, self.others):
             place.act(self.act, self.seen, [self.message, *drawn], **HIDDEN)
+        told = [gr.State(""), form.teaching]
+        taught = [*told, *form.weights, form.weights_from]
+        form.teaching.act(self.teach, form.checkpoint, [self.message, *taught, *drawn], **HIDDEN)
+        page.load(self.teachers, None, told, **HIDDEN)
+        gr.Timer(_TEACHING_SECONDS).tick(self.teachers, told[:1], told, **HIDDEN)
         gr.Timer(_TICK_SECONDS).tick(self.tick, drawn[:2], drawn[1:], **HIDDEN)
 
     def load(self, request: gr.Request) -> tuple[Any, ...]:
@@ -202,6 +208,23 @@ class _Page:
         seen = rated_groups(self.services.db, LOOKED_BACK)
         typed = dict(zip(tuning.REWARDS, weights, strict=True))
         return agree.agree_html(seen, typed, is_pooled=tuning.is_pooled(str(preset)))
+
+    def teachers(self, last: str | None = None) -> tuple[Any, Any]:
+        """What was learned from ratings, as it stands now; redrawn where it is not what it was."""
+        told = teaching.teaching_html(self.services.db)
+        return (told, told) if told != last else (gr.skip(), gr.skip())
+
+    def teach(self, checkpoint: Any, event: gr.EventData) -> tuple[Any, ...]:
+        """One click on what ratings teach; weights that are put to use are filled in at once."""
+        act, problem, run = str(event.act), "", None
+        try:
+            run = teaching.acted(self.services, act, str(event.id), checkpoint)
+        except SHOWN_ERRORS as error:
+            problem = shown(error)
+        is_moved = not problem and act in ("apply", "withdraw")
+        filled = self.fitted() if is_moved else [gr.skip()] * (len(tuning.REWARDS) + 1)
+        looked = (run.id, *draw(self.services, run.id)) if run else [gr.skip()] * len(self.drawn)
+        return sentence(problem), *self.teachers(), *filled, *looked
 
     def start(self, *typed: Any) -> tuple[Any, ...]:
         """Queues a run and looks at it; a refusal changes nothing but the sentence."""
