@@ -73,7 +73,7 @@ class LocalExecutor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=process.child_environment(process.RUN_MARK, run_id),
+                env=process.child_environment(process.RUN_MARK, process.mark_of(self.home, run_id)),
             )
 
     def probe(self, run_id: str, pid: int | None, pid_start: int | None) -> Liveness:
@@ -87,7 +87,7 @@ class LocalExecutor:
 
     def stop(self, run_id: str) -> int:
         """Ends every process of the run at once; returns how many. A polite stop is the row's flag."""
-        return process.end_all(lambda: process.marked(process.RUN_MARK, run_id))
+        return process.end_all(lambda: process.marked(process.RUN_MARK, process.mark_of(self.home, run_id)))
 
     def logs(self, run_id: str, lines: int = 40) -> list[str]:
         """The end of the run's log."""

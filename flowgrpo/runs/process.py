@@ -19,11 +19,16 @@ from pathlib import Path
 import psutil
 
 RUN_MARK = "FLOWGRPO_RUN"
-"""Environment variable of every process of a run; its value is the run's id."""
+"""Environment variable of every process of a run; its value is that of `mark_of`."""
 WORKER_MARK = "FLOWGRPO_WORKER"
 """Environment variable of an engine worker and its children; its value names data folder and device."""
 _PR_SET_CHILD_SUBREAPER = 36
 _REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def mark_of(home: Path, run_id: str) -> str:
+    """What marks the processes of a run: the folder too, since a copy of it has a run of the same id."""
+    return f"{home.resolve()}:{run_id}"
 
 
 def host_of(home: Path) -> str:

@@ -132,7 +132,8 @@ class Shim:
     def _sweep(self) -> None:
         """Ends what the trainer left behind: children in other sessions, data workers, double forks."""
         swept = process.end_all(process.descendants)
-        swept += process.end_all(lambda: process.marked(process.RUN_MARK, self.run_id))
+        mark = process.mark_of(self.db.home, self.run_id)
+        swept += process.end_all(lambda: process.marked(process.RUN_MARK, mark))
         process.reap_orphans()
         if swept:
             _log.warning("%d processes outlived the trainer and were ended", swept)
@@ -193,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
     lock = FileLock(path) if given.lock_fd is None else FileLock.adopt(path, given.lock_fd)
     if given.lock_fd is None and not lock.acquire(blocking=False):
         parser.error(f"run {given.run_id} has a live process already: stop it first")
-    os.environ[process.RUN_MARK] = given.run_id
+    os.environ[process.RUN_MARK] = process.mark_of(given.home, given.run_id)
     trainer = given.trainer or [sys.executable, "-m", "flowgrpo.runs.train"]
     command = [*trainer, "--home", str(given.home), given.run_id, str(given.attempt)]
     db = open_database(given.home)

@@ -50,13 +50,13 @@ def state_of(db: Database, run: Run) -> str:
     return runs.get_run(db, run.id).state
 
 
-def live_processes(run: Run) -> list[int]:
-    return [process.pid for process in marked(RUN_MARK, run.id)]
+def live_processes(db: Database, run: Run) -> list[int]:
+    return [one.pid for one in marked(RUN_MARK, process.mark_of(db.home, run.id))]
 
 
-def assert_all_gone(run: Run) -> None:
+def assert_all_gone(db: Database, run: Run) -> None:
     """The shim writes the end of the run a moment before it leaves itself."""
-    wait_for(lambda: not live_processes(run), seconds=5.0, what="the end of every process of the run")
+    wait_for(lambda: not live_processes(db, run), seconds=5.0, what="the end of every process of the run")
 
 
 def tiny_config(**changes: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,10 +15,19 @@ from flowgrpo.runs import dispatcher as dispatcher_module
 from flowgrpo.runs import layout, process
 from flowgrpo.runs.dispatcher import Dispatcher
 from storage import checkpoints, runs
-from storage.engine import Database
+from storage.engine import Database, open_database
 from storage.locks import is_held
 from storage.models import Checkpoint, Run
-from tests.runs.helpers import FAKE, ROOT, MakeDispatcher, assert_all_gone, fake, state_of, wait_for
+from tests.runs.helpers import (
+    FAKE,
+    ROOT,
+    MakeDispatcher,
+    assert_all_gone,
+    fake,
+    live_processes,
+    state_of,
+    wait_for,
+)
 
 WEB = """
 import sys
@@ -89,7 +99,7 @@ def test_a_run_goes_on_without_the_web_and_is_adopted_by_the_next(
     assert _shim(db, run) == shim
     runs.request_stop(db, run.id)
     wait_for(lambda: state_of(db, run) == "stopped", seconds=10.0, what="stopped")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
 
 
 def test_a_dead_shim_is_noticed_within_seconds_and_leaves_no_process(
@@ -99,8 +109,27 @@ def test_a_dead_shim_is_noticed_within_seconds_and_leaves_no_process(
     _running(db, run)
     os.kill(_shim(db, run), signal.SIGKILL)
     wait_for(lambda: state_of(db, run) == "failed", seconds=10.0, what="failed")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
     assert "interrupted" in (runs.get_run(db, run.id).reason or "")
+
+
+def test_a_copied_folder_ends_no_process_of_the_run_that_it_was_copied_from(
+    db: Database, run: Run, dispatch: MakeDispatcher, tmp_path: Path
+) -> None:
+    """Someone copies a folder in use, to look at it or to keep it, and opens the copy on the same machine."""
+    dispatch("polite")
+    _running(db, run)
+    shutil.copytree(db.home, tmp_path / "copy")
+    copy = open_database(tmp_path / "copy")
+    reader = Dispatcher(copy, devices=(), trainer=fake("polite"), orphan_seconds=0.1).start()
+    try:
+        wait_for(lambda: state_of(copy, run) == "failed", seconds=10.0, what="failed in the copy")
+    finally:
+        reader.stop()
+        copy.close()
+    assert live_processes(db, run) and state_of(db, run) == "running"
+    runs.request_stop(db, run.id)
+    wait_for(lambda: state_of(db, run) == "stopped", seconds=10.0, what="stopped")
 
 
 def test_a_lost_run_with_a_new_checkpoint_goes_on_by_itself(
@@ -131,7 +160,7 @@ def test_a_stopped_run_whose_shim_dies_is_stopped(db: Database, run: Run, dispat
     wait_for(lambda: state_of(db, run) == "stopping")
     os.kill(_shim(db, run), signal.SIGKILL)
     wait_for(lambda: state_of(db, run) == "stopped", what="stopped")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
 
 
 def test_runs_wait_for_each_other(db: Database, base: Checkpoint, run: Run, dispatch: MakeDispatcher) -> None:
@@ -194,7 +223,7 @@ def test_runs_go_on_where_no_engine_can_be_started(db: Database, run: Run) -> No
     dispatcher = Dispatcher(db, devices=("cpu",), trainer=fake("done"), worker=("/nowhere/python",)).start()
     try:
         wait_for(lambda: state_of(db, run) == "completed", what="the end of the run")
-        assert_all_gone(run)
+        assert_all_gone(db, run)
     finally:
         dispatcher.stop()
 

@@ -34,7 +34,7 @@ def test_a_run_whose_shim_is_killed_goes_on_by_itself_and_completes(db: Database
             "queued", "starting", "running", "lost", "queued", "starting", "running", "completed",
         ]  # fmt: skip
         assert [c.update for c in checkpoints.checkpoints_of_run(db, run.id)] == list(range(1, 9))
-        assert_all_gone(run)
+        assert_all_gone(db, run)
     finally:
         dispatcher.stop()
         dispatcher.executor.stop(run.id)

@@ -12,7 +12,7 @@ from tests.runs.helpers import SAMPLING, assert_all_gone, fake
 def test_a_run_is_followed_to_its_end(db: Database, run: Run) -> None:
     with dispatching(db, devices=(), trainer=fake("done")):
         states = [status.state for status in follow_run(db, run.id)]
-        assert_all_gone(run)
+        assert_all_gone(db, run)
     assert states[-1] == "completed"
     assert len(states) == len(set(states))
 
@@ -20,7 +20,7 @@ def test_a_run_is_followed_to_its_end(db: Database, run: Run) -> None:
 def test_a_failed_run_is_followed_to_its_reason(db: Database, run: Run) -> None:
     with dispatching(db, devices=(), trainer=fake("crash")):
         *_, last = follow_run(db, run.id)
-        assert_all_gone(run)
+        assert_all_gone(db, run)
     assert last.state == "failed"
     assert "fell over" in (last.reason or "")
 
@@ -28,7 +28,7 @@ def test_a_failed_run_is_followed_to_its_reason(db: Database, run: Run) -> None:
 def test_a_run_that_pauses_is_followed_until_then(db: Database, run: Run) -> None:
     with dispatching(db, devices=(), trainer=fake("74")):
         *_, last = follow_run(db, run.id)
-        assert_all_gone(run)
+        assert_all_gone(db, run)
     assert last.state == "paused"
 
 

@@ -33,7 +33,7 @@ def test_a_run_that_ends_well_is_completed_and_leaves_nothing(
     assert done.started_at is not None
     assert done.finished_at is not None
     wait_for(lambda: not is_held(layout.run_lock(db.home, run.id)), what="a free lock")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
     assert [e.to_state for e in runs.events(db, run.id)] == ["queued", "starting", "running", "completed"]
 
 
@@ -76,7 +76,7 @@ def test_a_polite_trainer_stops_within_a_second_or_two(
     _pid(db, run, "trainer.pid")
     runs.request_stop(db, run.id)
     wait_for(lambda: state_of(db, run) == "stopped", seconds=10.0, what="stopped")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
 
 
 @pytest.mark.parametrize("mode", ["deaf", "setsid"])
@@ -88,7 +88,7 @@ def test_stop_ends_a_trainer_that_ignores_it(
     runs.request_stop(db, run.id)
     stopped = _wait_for_state(db, run, "stopped")
     assert "ended by force" in (stopped.reason or "")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
 
 
 def test_stop_ends_a_trainer_that_is_frozen(db: Database, run: Run, dispatch: MakeDispatcher) -> None:
@@ -96,7 +96,7 @@ def test_stop_ends_a_trainer_that_is_frozen(db: Database, run: Run, dispatch: Ma
     os.kill(_pid(db, run, "trainer.pid"), signal.SIGSTOP)
     runs.request_stop(db, run.id)
     _wait_for_state(db, run, "stopped")
-    assert_all_gone(run)
+    assert_all_gone(db, run)
 
 
 def test_a_grandchild_that_left_session_and_parent_is_swept(
@@ -111,4 +111,4 @@ def test_a_grandchild_that_left_session_and_parent_is_swept(
 def test_a_run_that_waits_is_canceled_without_a_process(db: Database, run: Run) -> None:
     runs.request_stop(db, run.id)
     assert state_of(db, run) == "canceled"
-    assert_all_gone(run)
+    assert_all_gone(db, run)
