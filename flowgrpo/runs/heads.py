@@ -35,8 +35,8 @@ from storage.judged import JudgedGroup
 from storage.models_judging import PreferenceFit
 
 TAKEN_BACK = (
-    "every vote that the preference head learned from has been taken back, so it was withdrawn: "
-    "rate some groups, then fit one to them"
+    "Every vote that the preference head learned from has been taken back, so it was withdrawn: "
+    "rate some groups, then fit one to them."
 )
 """Why a head is withdrawn that nobody withdrew."""
 _PER_LOOK = 64

@@ -95,7 +95,7 @@ class Follower:
     def _why_withdrawn(self) -> str:
         last = snapshots.last_moved_fit(self.db, "head")
         why = str(last.detail["why"]) if last is not None and "why" in last.detail else ""
-        return f"The run learns from no preference head now: {why}." if why else ""
+        return f"The run learns from no preference head now. {why}" if why else ""
 
     def _take(self, fit: PreferenceFit) -> None:
         if self.position.head is None or self.position.head["snapshot"] != fit.snapshot_id:

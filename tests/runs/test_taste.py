@@ -145,12 +145,12 @@ def test_a_head_whose_votes_were_all_taken_back_goes_out_of_use_until_there_are_
     last = groups.get_group(db, snapshots.standing_votes(db)[0].group_id)
     assert heads.withdraw_unfounded(db) is None  # one of its votes holds
     ratings.rate(db, RatingInput("skip-key", "local", last.group.id, "skip"))  # and is taken back by this
-    with pytest.raises(ValueError, match="every vote that the preference head learned from has been"):
+    with pytest.raises(ValueError, match="Every vote that the preference head learned from has been"):
         heads.fit_head(db, taste.eye)
     (fit, *_) = snapshots.fits(db, "head")
     assert (fit.state, fit.detail["why"]) == ("withdrawn", heads.TAKEN_BACK)
     assert people.refresh() == {"head/loudness": 0.0}
-    assert people.news.startswith("The run learns from no preference head now: every vote")
+    assert people.news.startswith("The run learns from no preference head now. Every vote")
     with pytest.raises(exits.EndedError, match="has been taken back, so it was withdrawn"):
         people.weights()
     rated(db, tiny, range(20, 30))
