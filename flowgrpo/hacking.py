@@ -28,7 +28,8 @@ CERTAIN = 5.0
 to follow. What is cheap to exploit rises alike in every image, and so for certain, before the judge has lost
 anything.
 """
-DIVERSITY_LOSS = 0.3
+DIVERSITY_LOSS = 0.4
+"""Of the base's diversity (algorithms.md 4.5), which must be lost for sure: by more than a standard error."""
 LOOK_DRIFT = 4.0
 """Standard deviations of the base's images by which saturation, contrast or sharpness may move."""
 _ROUNDING = 1e-6
@@ -140,7 +141,8 @@ def _outrun(grids: Sequence[Grid], judges: Sequence[str], weights: Mapping[str, 
 
 def _alike(grids: Sequence[Grid]) -> Iterator[Alarm]:
     values = [grid.metrics.get("held_out/diversity", math.nan) for grid in (grids[0], grids[-1])]
-    if values[1] < (1 - DIVERSITY_LOSS) * values[0]:
+    error = grids[-1].metrics.get("held_out_error/diversity", 0.0)
+    if values[1] + error < (1 - DIVERSITY_LOSS) * values[0]:
         lost = 1 - values[1] / values[0]
         sentence = f"images of one prompt are {lost:.0%} more alike than the base's"
         yield Alarm("collapse", "pause", sentence, size=lost, age=grids[-2].age)

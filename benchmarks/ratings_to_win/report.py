@@ -14,6 +14,8 @@ from rich.console import Console
 WON_LOW, WON_MEAN = 0.60, 0.75
 """Where the plot draws its lines; the same as the race's own."""
 Race = dict[str, Any]
+_APART = 0.45
+"""Groups between the points of two races in the plot, so that none hides another."""
 
 
 def races(folder: Path) -> list[Race]:
@@ -82,10 +84,10 @@ def plot(found: list[Race], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     axes.axhline(0.5, color="0.75", linewidth=1)
     axes.axhline(WON_MEAN, color="0.4", linewidth=1, linestyle="--")
-    axes.text(0.3, WON_MEAN + 0.008, "won: mean 75%, lower end above 60%", fontsize=8, color="0.35")
     first = {race["taste"]: race["seed"] for race in reversed(found)}
-    for race in found:
-        groups = [0, *(row["groups"] for row in race["rows"])]
+    for place, race in enumerate(found):
+        beside = _APART * (place - len(found) / 2)
+        groups = [0, *(row["groups"] + beside for row in race["rows"])]
         wins = [0.5, *(row["win"][0] for row in race["rows"])]
         errors = [
             [0, *(row["win"][0] - row["win"][1] for row in race["rows"])],
@@ -99,7 +101,9 @@ def plot(found: list[Race], path: Path) -> None:
     axes.set(xlabel="groups of eight rated (best of each picked)", ylabel="blind win rate over the base")
     axes.set_ylim(0.3, 1.0)
     most = max(row["groups"] for race in found for row in race["rows"])
-    axes.set_xlim(0, most + 4)
+    axes.set_xlim(0, most + 5)
+    won = "won: mean 75%, lower end above 60%"
+    axes.text(most + 4.5, WON_MEAN + 0.008, won, fontsize=8, color="0.35", ha="right")
     axes.set_xticks(range(0, most + 1, 20))
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(frameon=False, fontsize=8, loc="outside right center")

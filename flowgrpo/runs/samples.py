@@ -125,8 +125,9 @@ class Grids:
 
         Returns:
             `held_out/<name>`: means of rewards, judges and looks over the grid; `held_out_error/<name>`: how
-            sure the difference of a judge or a weighted reward to the base's grid is; `held_out_base/<name>`:
-            the base's mean by a weighted reward that is another version by now, such as a refitted head.
+            sure the difference of a judge, a weighted reward or diversity to the base's grid is;
+            `held_out_base/<name>`: the base's mean by one of them that is another version by now, such as a
+            refitted head.
 
         Raises:
             BrokenImagesError: an image is not finite; its group has failed, and the grid has no later ones.
@@ -144,10 +145,11 @@ class Grids:
         return found | self._rewarded(columns, update) | self._judged(drawn, update)
 
     def _rewarded(self, columns: Mapping[str, list[float]], update: int) -> dict[str, float]:
-        """How sure the differences of the weighted rewards to the base's grid are, and what the base's is by
-        those that have changed since it was drawn: values of two versions have no difference.
+        """How sure the differences of the weighted rewards and of diversity to the base's grid are, and what
+        the base's is by those that have changed since it was drawn: two versions have no difference.
         """
-        now = {n: torch.tensor(column) for n, column in columns.items() if self.config.reward_weights.get(n)}
+        known = {name for name, weight in self.config.reward_weights.items() if weight} | {DIVERSITY}
+        now = {name: torch.tensor(column) for name, column in columns.items() if name in known}
         versions = self.stack.versions
         if update == 0:
             self._rewards_of_base = {name: BaseScores(versions[name], now[name]) for name in now}
