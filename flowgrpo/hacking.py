@@ -29,7 +29,9 @@ to follow. What is cheap to exploit rises alike in every image, and so for certa
 anything.
 """
 DIVERSITY_LOSS = 0.4
-"""Of the base's diversity (docs/benchmarks.md), which must be lost for sure: by more than a standard error."""
+"""Of the base's diversity (docs/benchmarks.md), which must be lost for sure:
+by more than a standard error.
+"""
 LOOK_DRIFT = 4.0
 """Standard deviations of the base's images by which saturation, contrast or sharpness may move."""
 _ROUNDING = 1e-6
