@@ -14,7 +14,7 @@ from rich.console import Console
 WON_LOW, WON_MEAN = 0.60, 0.75
 """Where the plot draws its lines; the same as the race's own."""
 Race = dict[str, Any]
-_APART = 0.45
+_APART = 0.25
 """Groups between the points of two races in the plot, so that none hides another."""
 
 

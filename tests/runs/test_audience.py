@@ -102,11 +102,7 @@ def test_what_people_say_changes_what_is_learned(db: Database, tiny: Checkpoint)
 def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups_with_all_of_its_patience(
     db: Database, tiny: Checkpoint
 ) -> None:
-    run = begin(db, new_run(db, tiny, **ASKS))
-    first = trainer_of(db, run)
-    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop), daemon=True).start()
-    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
-        first.train()
+    run = _stopped_while_it_waits(db, tiny)
     before = [view.group.id for view in offered(db, run)]
     with db.write() as session:  # it lies still for longer than it waits
         drawn = update(ImageGroup).where(ImageGroup.id.in_(before))
@@ -120,11 +116,7 @@ def test_a_run_that_was_stopped_while_it_waited_asks_about_the_same_groups_with_
 def test_a_run_that_goes_on_from_other_weights_asks_about_its_new_images_and_learns_from_no_votes_on_the_old(
     db: Database, tiny: Checkpoint
 ) -> None:
-    run = begin(db, new_run(db, tiny, **ASKS))
-    first = trainer_of(db, run)
-    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop), daemon=True).start()
-    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
-        first.train()
+    run = _stopped_while_it_waits(db, tiny)
     before = offered(db, run)
     ratings.rate(db, RatingInput("early", "local", before[0].group.id, "best", before[0].images[0].image.id))
     trained_before_raters(db, begin_again(db, run), 3, moved=0.2)  # one may go to what is open meanwhile
@@ -139,6 +131,16 @@ def test_a_run_that_goes_on_from_other_weights_asks_about_its_new_images_and_lea
     assert used == {one.group.id for one in new}
     assert "early" in {vote.client_key for vote in snapshots.standing_votes(db)}
     assert {one.group.phase for one in offered(db, run)} == {None}
+
+
+def _stopped_while_it_waits(db: Database, tiny: Checkpoint) -> Run:
+    """A run whose first rollout is on the Rate page, and which somebody stopped then."""
+    run = begin(db, new_run(db, tiny, **ASKS))
+    first = trainer_of(db, run)
+    threading.Thread(target=_stop_once_offered, args=(db, run, first.stop), daemon=True).start()
+    with pytest.raises(exits.EndedError, match="Stopped at update 0"):
+        first.train()
+    return run
 
 
 def _stop_once_offered(db: Database, run: Run, stop: threading.Event, num: int = 2) -> None:

@@ -20,6 +20,7 @@ from flowgrpo.runs import roles
 from flowgrpo.runs.plan import Wishes, make_plan
 from flowgrpo.runs.references import of_folder, portrait_of
 from flowgrpo.runs.samples import grid_of
+from flowgrpo.runs.sources import Groups
 from flowgrpo.runs.wanted import hold_to_wanted, wanted_images
 from flowgrpo.runs.worker import WEIGHTS
 from storage.engine import Database
@@ -74,7 +75,8 @@ def test_a_run_is_scored_by_the_nearest_wanted_image_and_may_learn_from_that_alo
     one = trainer_with(
         db, tiny, monkeypatch, reference(), references=str(folder), prompts=prompts, samples=2, **ALONE
     )
-    assert not one.gatherer.source.draws_anchors  # type: ignore[union-attr]
+    source = one.gatherer.source
+    assert isinstance(source, Groups) and not source.draws_anchors
     experience = first_rollout(one)
     assert experience.columns is not None
     wanted = wanted_images(read_folder(folder), prompts, (64, 64))

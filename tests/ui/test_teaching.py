@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from flowgrpo.preferences.head import MIN_PAIRS
 from storage import jobs, ratings, runs, snapshots
 from storage.engine import Database
 from storage.models import Checkpoint
@@ -68,6 +69,10 @@ def test_a_head_below_its_fifty_comparisons_says_that_it_is_silent(db: Database,
     assert teaching.head_of(db).notes == [
         "It is silent until it has 50 comparisons.", "Its votes were taken back.",
     ]  # fmt: skip
+
+
+def test_the_page_and_the_head_agree_on_when_it_speaks() -> None:
+    assert teaching.MIN_PAIRS == MIN_PAIRS
 
 
 def test_a_fit_is_asked_for_once_and_says_how_it_goes(
