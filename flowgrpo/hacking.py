@@ -23,10 +23,10 @@ EVALUATIONS = 3
 """Grids in a row at each of which the judge has fallen, while the reward has risen over them all."""
 ERRORS = 3.0
 """Standard errors by which the judge must have fallen in them."""
-CERTAIN = 5.0
+CERTAIN = 3.0
 """Standard errors, a weighted mean over the rewards, by which these may rise on the grid before the judge has
 to follow. What is cheap to exploit rises alike in every image, and so for certain, before the judge has lost
-anything.
+anything: at 3 ten exploits of ten are found before it lost one error, at 5 eight (docs/benchmarks.md).
 """
 DIVERSITY_LOSS = 0.4
 """Of the base's diversity (docs/benchmarks.md), which must be lost for sure:

@@ -142,7 +142,7 @@ def rated(prompts: Prompts, snapshot: str, num_updates: int = 60, algorithm: str
 
 
 def ssd1b_24gb(prompts: Prompts, reward_weights: dict[str, float] | None = None) -> RunConfig:
-    """SSD-1B at 768 px on one GPU of 24 GB, of which it took 15 (docs/benchmarks.md); what it learns has not
+    """SSD-1B at 768 px on one GPU of 24 GB, of which it takes 10 (docs/benchmarks.md); what it learns has not
     been measured. Source: ours (algorithms.md 7.4, column i).
     """
     return _run(

@@ -87,7 +87,16 @@ def child_environment(mark: str, value: str) -> dict[str, str]:
     paths = [str(_REPOSITORY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     ours = {mark: value, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     # A log is read by people, line by line and at once: no buffering, no progress bars.
-    return os.environ | ours | {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+    return _allocator() | os.environ | ours | {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+
+
+def _allocator() -> dict[str, str]:
+    """On a GPU, blocks that grow: sampling and learning want other sizes, and the gaps between fixed blocks
+    took 40% more of the card than the tensors did (docs/benchmarks.md). What a person has set stands.
+    """
+    if sys.platform != "linux" or "PYTORCH_CUDA_ALLOC_CONF" in os.environ:
+        return {}
+    return {"PYTORCH_ALLOC_CONF": "expandable_segments:True"}
 
 
 def marked(mark: str, value: str) -> list[psutil.Process]:

@@ -133,8 +133,8 @@ def one_grid(bright: float, judge: float) -> list[dict[str, float]]:
         (0.52, 0.91, None),
         (0.52, 0.84, "pause"),
         (0.52, 0.93, None),
-        (0.508, 0.895, None),
-        (0.508, 0.84, None),
+        (0.504, 0.895, None),
+        (0.504, 0.84, None),
         (0.48, 0.84, None),
     ],
 )
