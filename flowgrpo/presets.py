@@ -164,7 +164,7 @@ def ssd1b_24gb(prompts: Prompts, reward_weights: dict[str, float] | None = None)
 
 def ssd1b_16gb(prompts: Prompts, reward_weights: dict[str, float] | None = None) -> RunConfig:
     """SSD-1B at 768 px on one GPU of 16 GB: half the micro-batch and the adapter's rank of `ssd1b_24gb`, and
-    the same group. It took 10 GB (docs/benchmarks.md). Source: ours (algorithms.md 7.4, column i).
+    the same group. It takes 7 GB (docs/benchmarks.md). Source: ours (algorithms.md 7.4, column i).
     """
     larger = ssd1b_24gb(prompts, reward_weights)
     assert larger.lora is not None

@@ -232,6 +232,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
         name: str = "",
         people_minutes: float = 0,
         judges: list[str] | None = None,
+        references: str = "",
     ) -> dict[str, Any]:
         """Queues a FlowGRPO run and returns it at once; ask get_run how it goes.
 
@@ -245,6 +246,8 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             name: what the run is called.
             people_minutes: how long it waits for people to rate each of its rollouts; 0 asks nobody.
             judges: rewards that judge the sample grids and never reward; when left out, the studio's own.
+            references: folder of wanted images on the studio's machine, each with its prompt as caption, for
+                rewards such as lpips_ref to hold images to; when left out, the base's of the same seed.
         """
 
         def work() -> dict[str, Any]:
@@ -254,6 +257,7 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
                 "held_out": _lines(held_out or []),
                 "people_minutes": people_minutes,
                 "judges": judges or [],
+                "references": references,
             }
             form |= ({"weights": weights} if weights is not None else {}) | (
                 {"num_updates": num_updates} if num_updates else {}
@@ -312,7 +316,8 @@ def _compare(services: Services) -> Callable[..., dict[str, Any]]:
         width: int = 0,
         height: int = 0,
     ) -> dict[str, Any]:
-        """Returns checkpoints x prompts at the same seeds: what exists, what is missing, the differences.
+        """Returns checkpoints x prompts at the same seeds: what exists, what is missing, the differences, and
+        which of the prompts taught a checkpoint (`trained_on`).
 
         Args:
             checkpoint_ids: the first is what the others are measured against.
@@ -359,6 +364,7 @@ def _grid_dict(services: Services, plan: comparing.Plan) -> dict[str, Any]:
             plan.checkpoints[row].id: [_difference_dict(found) for found in comparing.differences(grid, row)]
             for row in rows
         },
+        "trained_on": comparing.trained_on(services, plan),
     }
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flowgrpo.config import MAX_GROUP_SIZE, SamplingConfig
 from flowgrpo.metrics.intervals import FEW, MIN_PROMPTS, draws, mean_of
-from storage import groups
+from storage import groups, lineage
 from storage.groups import GroupView
 from storage.models import Checkpoint, GroupState
 from ui import forms
@@ -264,7 +264,13 @@ def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
         tables=[(plan.checkpoints[row], differences(grid, row)) for row in range(1, len(plan.checkpoints))],
         first=plan.checkpoints[0],
         doubt=doubt,
+        trained_on=trained_on(services, plan),
     )
+
+
+def trained_on(services: Services, plan: Plan) -> dict[str, str]:
+    """Checkpoint id to a sentence about those of the prompts that taught it; absent where all are new."""
+    return lineage.trained_on(services.db, [row.id for row in plan.checkpoints], plan.prompts)
 
 
 def doubt(found: Difference) -> str:

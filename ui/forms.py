@@ -83,6 +83,8 @@ class RunForm:
     judges: object = ""
     """Rewards that only judge the sample grids, as names or as one text with commas; empty leaves the choice
     to the studio."""
+    references: object = ""
+    """Folder of wanted images; empty for none."""
 
 
 def check_prompt(text: object, what: str = "The prompt") -> str:
@@ -265,8 +267,16 @@ def check_run(form: RunForm, *, width: int, height: int) -> RunConfig:
         "lora": _lora(whole(form.rank, "The LoRA rank", 1, 256)),
         "people": _people(real(form.people_minutes, "The minutes to wait for people", 0, 10_080)),
         "judges": judge_names(form.judges),
+        "references": _folder(form.references),
     }
     return _build(RunConfig, fields)
+
+
+def _folder(typed: object) -> str | None:
+    """Reads the path of a folder; None for nothing."""
+    if not isinstance(typed, str):
+        raise Refused(f"The folder of wanted images must be a path, not {_shown(typed)}.")
+    return _check_text(typed.strip(), "The path of the wanted images") or None
 
 
 def judge_names(typed: object) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from flowgrpo.config import RunConfig
@@ -66,6 +67,7 @@ def checks(config: RunConfig, facts: Facts) -> list[Check]:
         _prompts(config),
         *_words(config, facts),
         *_rewards(config, facts.cards),
+        *_wanted(config),
         _groups(config),
         _disk(facts),
         _time(config, facts),
@@ -186,6 +188,20 @@ def _problem(name: str, card: Mapping[str, Any], use: str) -> str:
             f"Accept it by python app.py accept {key}, or leave it out."
         )
     return ""
+
+
+def _wanted(config: RunConfig) -> Iterator[Check]:
+    """The run reads the folder when it starts, and says what is amiss in it."""
+    if config.references is None:
+        return
+    if Path(config.references).is_dir():
+        yield Check("ok", f"Held to the wanted images of {config.references}.")
+    else:
+        yield Check(
+            "bad",
+            f"{config.references} is no folder on this machine: name one with images and, beside each, a "
+            ".txt with its prompt.",
+        )
 
 
 def _groups(config: RunConfig) -> Check:

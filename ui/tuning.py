@@ -305,6 +305,7 @@ def _setup(config: Mapping[str, object]) -> list[tuple[str, str]]:
     return [
         ("rewards", ", ".join(f"{name} {weight:g}" for name, weight in read.reward_weights.items())),
         *([("judges", ", ".join(read.judges))] if read.judges else []),
+        *([("wanted images", read.references)] if read.references else []),
         ("prompts", f"{len(read.prompts)}, and {len(read.held_out_prompts)} held out"),
         ("rollout", f"{size} · {settings_line(rollout.model_dump())}"),
         ("algorithm", read.algorithm.name),

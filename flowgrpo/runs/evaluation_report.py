@@ -25,6 +25,7 @@ _MARKDOWN: Final = {"|": "\\|", "\n": " ", "<": "&lt;", "*": "\\*", "`": "\\`"}
 _FIELDS: Final = (
     "checkpoint", "name", "steps", "evaluations", "seconds", "metric", "key", "extractor", "value", "low",
     "high", "change", "change_low", "change_high", "p", "num_prompts", "num_images", "better", "note",
+    "trained_on",
 )  # fmt: skip
 
 
@@ -57,6 +58,10 @@ def as_csv(result: Result) -> str:
             ends = {"change": "value", "change_low": "low", "change_high": "high"}
             told = {key: cell[key] for key in _FIELDS if key in cell and key != "change"}
             told |= {key: change[end] for key, end in ends.items() if change}
+            learned = [
+                result["trained_on"][key] for key in (row["checkpoint"], name) if key in result["trained_on"]
+            ]
+            told["trained_on"] = " ".join(learned)
             writer.writerow(own | {"metric": name, "better": better[name]} | told)
     return text.getvalue()
 

@@ -86,6 +86,18 @@ def test_csv_has_a_line_for_each_checkpoint_and_metric() -> None:
     assert lines[2]["value"] == ""
 
 
+def test_csv_says_on_each_line_what_taught_the_checkpoint_or_the_metric() -> None:
+    learned = result()
+    learned["trained_on"] = {"id-starter": "2 of 4 prompts trained it.", "clip": "The head knows."}
+    lines = list(csv.DictReader(io.StringIO(as_csv(learned))))
+    first, other = ({line["metric"]: line["trained_on"] for line in half} for half in (lines[:4], lines[4:]))
+    assert (first.pop("clip"), other.pop("clip")) == (
+        "2 of 4 prompts trained it. The head knows.", "The head knows.",
+    )  # fmt: skip
+    assert set(first.values()) == {"2 of 4 prompts trained it."}
+    assert set(other.values()) == {""}
+
+
 def test_one_checkpoint_has_no_table_of_differences() -> None:
     alone = result()
     alone["rows"] = alone["rows"][:1]

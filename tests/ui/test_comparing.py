@@ -70,6 +70,21 @@ def test_the_difference_is_paired_and_has_an_interval(
     assert found.is_clear and found.low == pytest.approx(found.high)
 
 
+def test_the_page_says_which_prompts_taught_a_checkpoint(
+    services: Services, db: Database, base: Checkpoint
+) -> None:
+    config = {"prompts": ["portrait, buns"], "num_updates": 1}
+    run = runs.create_run(db, name="r", owner_id="local", parent_checkpoint_id=base.id, config=config)
+    runs.claim_run(db, host="h", boot_id="b")
+    made = checkpoints.commit_checkpoint(
+        db, run_id=run.id, attempt=1, update=1, name="mine", path="p", sha256="0" * 64
+    )
+    wanted = plan(services, base.id, made.id)
+    assert list(comparing.trained_on(services, wanted)) == [made.id]
+    assert "1 of 2 prompts trained mine" in comparing.grid_html(services, wanted, None)
+    assert "trained mine" not in comparing.grid_html(services, plan(services, base.id), None)
+
+
 @pytest.mark.parametrize("number", [1, 5])
 def test_few_prompts_give_no_interval(
     services: Services, base: Checkpoint, tuned: Checkpoint, make_group: MakeGroup, number: int

@@ -127,6 +127,7 @@ def test_a_run_form_becomes_a_config() -> None:
     assert (config.num_updates, config.checkpoint_every, config.sample_every) == (2, 1, 1)
     assert config.reward_weights == {"verifier": 1.0}
     assert config.judges == ()
+    assert config.references is None
 
 
 @pytest.mark.parametrize("typed", ["clip, quality,clip ", ["clip", " quality "], ("clip", "quality", "")])
@@ -154,6 +155,8 @@ def test_judges_are_read_as_a_list_and_as_a_text_with_commas(typed: object) -> N
         ({"rank": 0}, "The LoRA rank must be from 1"),
         ({"seed": "x"}, "The seed must be a whole number"),
         ({"judges": {"clip": 1}}, "The judges must be names of rewards"),
+        ({"references": 7}, "The folder of wanted images must be a path, not “7”"),
+        ({"references": "a\x00b"}, "The path of the wanted images holds control characters"),
     ],
 )
 def test_a_run_that_cannot_be_gets_a_sentence(typed: dict[str, object], sentence: str) -> None:

@@ -141,6 +141,21 @@ def test_a_run_with_judges_says_so_before_it_starts_and_on_its_page(
     assert "<dd>quality, hpsv21</dd>" in tuning.run_html(services, run.id)
 
 
+def test_wanted_images_are_a_folder_that_is_there(
+    services: Services, base: Checkpoint, tmp_path: Path
+) -> None:
+    form = replace(
+        tuning.preset_form("smoke"), prompts="portrait, smile", weights={"perceptual_ref": 1.0, "clip": 1.0},
+        references=f" {tmp_path / 'wanted'}",
+    )  # fmt: skip
+    with pytest.raises(Refused, match=r"wanted is no folder on this machine: name one with images"):
+        tuning.start(services, base.id, form)
+    (tmp_path / "wanted").mkdir()
+    run = tuning.start(services, base.id, form)
+    assert run.config["references"] == str(tmp_path / "wanted")
+    assert f"<dd>{tmp_path / 'wanted'}</dd>" in tuning.run_html(services, run.id)
+
+
 def test_before_an_engine_has_started_nothing_stands_against_a_reward(
     services: Services, db: Database, base: Checkpoint
 ) -> None:
