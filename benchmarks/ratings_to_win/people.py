@@ -122,10 +122,18 @@ class Person:
 
     def tune(self, checkpoint: str, prompts: list[str], held_out: list[str], num_updates: int) -> str:
         """A run of the preset "your taste"; returns its checkpoint."""
-        run = self.ask(
+        return self._learned(self.ask(
             "start_run", checkpoint=checkpoint, prompts=prompts, held_out=held_out, preset="your taste",
             num_updates=num_updates,
-        )["id"]  # fmt: skip
+        )["id"])  # fmt: skip
+
+    def tune_from_ratings(self, checkpoint: str, algorithm: str, num_updates: int) -> str:
+        """A run from the rated groups alone; returns its checkpoint."""
+        return self._learned(self.ask(
+            "learn_from_ratings", checkpoint=checkpoint, algorithm=algorithm, num_updates=num_updates
+        )["id"])  # fmt: skip
+
+    def _learned(self, run: str) -> str:
         self.wait(
             lambda: self.ask("get_run", run_id=run)["state"] in ("completed", "failed", "paused", "lost")
         )
