@@ -1,9 +1,12 @@
 # Six verbs: run, test, demo, check, fix, bench. Each makes the environment it needs first.
-# VENV chooses where that environment lives, PYTHON what it is made of (3.11 or newer).
+# VENV chooses where that environment lives, PYTHON what it is made of (3.11 or newer), WORKERS how many tests
+# run at a time (each takes one core and up to 2 GB).
 
 VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+WORKERS ?= logical
 
 # A stamp is named for the requirements it was made from, so a change installs anew and a fresh clone
 # beside a good environment does not.
@@ -37,7 +40,7 @@ demo: $(INSTALLED)
 	$(BIN)/python app.py demo
 
 test: $(DEV_INSTALLED)
-	CHROMIUM="$$(tools/chromium.sh)" && export CHROMIUM && $(BIN)/python -m pytest $(PYTEST_ARGS)
+	CHROMIUM="$$(tools/chromium.sh)" && export CHROMIUM && $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 check: $(DEV_INSTALLED)
 	$(BIN)/ruff format --check --quiet $(SOURCES)

@@ -32,6 +32,7 @@ USED_WITHOUT_AN_IMPORT = {
     "import-linter",
     "mypy",
     "pytest-timeout",
+    "pytest-xdist",
     "ruff",
     "beartype",
     "httpx",
