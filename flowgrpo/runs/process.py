@@ -92,7 +92,7 @@ def child_environment(mark: str, value: str) -> dict[str, str]:
 
 def _allocator() -> dict[str, str]:
     """On a GPU, blocks that grow: sampling and learning want other sizes, and the gaps between fixed blocks
-    took 40% more of the card than the tensors did (docs/benchmarks.md). What a person has set stands.
+    took up to 60% more of the card than the tensors (docs/benchmarks.md). What a person has set stands.
     """
     if sys.platform != "linux" or "PYTORCH_CUDA_ALLOC_CONF" in os.environ:
         return {}
