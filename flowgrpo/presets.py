@@ -123,8 +123,26 @@ RATED: dict[str, Algorithm] = {
 """What learns from ratings alone: losses that are sound on images of whatever checkpoint."""
 
 
-def rated(prompts: Prompts, snapshot: str, num_updates: int = 60, algorithm: str = "nft") -> RunConfig:
-    """From ratings alone, no new images: the rated groups, whatever made them. Source: ours."""
+def rated(
+    prompts: Prompts,
+    snapshot: str,
+    num_updates: int = 60,
+    algorithm: str = "nft",
+    *,
+    drawn_with_guidance: bool = False,
+) -> RunConfig:
+    """From ratings alone, no new images: the rated groups, whatever made them. Source: ours.
+
+    No reward holds the prompt here, so NFT is held hard to the base, and to the guided one: with less, tastes
+    cost 4 to 8 points of fidelity (docs/benchmarks.md). The other algorithms have not been measured.
+
+    Args:
+        drawn_with_guidance: the rated images were, and so will the tuned model's be, which is then held to
+            the base as it is without.
+    """
+    held: dict[str, float | None] = {"kl_weight": 1e-3}
+    if algorithm == "nft":
+        held = {"kl_weight": 0.3, "reference_guidance": None if drawn_with_guidance else 2.0}
     return RunConfig(
         prompts=prompts,
         ratings=RatingsConfig(snapshot=snapshot),
@@ -134,7 +152,7 @@ def rated(prompts: Prompts, snapshot: str, num_updates: int = 60, algorithm: str
         sample_every=num_updates,
         samples=4,
         rollout=RolloutConfig(window="none"),
-        update=UpdateConfig(learning_rate=3e-4, kl_weight=1e-3, decay="linear"),
+        update=UpdateConfig.model_validate({"learning_rate": 3e-4, "decay": "linear", **held}),
     )
 
 

@@ -38,7 +38,7 @@ def start(
         Refused: nobody has rated any of those, or there is no such algorithm.
         LookupError: no such checkpoint.
     """
-    if algorithm not in RATED:
+    if not isinstance(algorithm, str) or algorithm not in RATED:
         raise Refused(f"A run from ratings takes {', '.join(RATED)}; choose one of them.")
     checkpoint = services.checkpoint(checkpoint_id)
     votes = snapshots.standing_votes(services.db)
@@ -49,7 +49,9 @@ def start(
     groups = judged.judged_groups(services.db, {vote.group_id for vote in of_base})
     prompts = tuple(dict.fromkeys(one.group.prompt for one in groups.values()))
     size = services.base_facts(checkpoint).size
-    config = _config(prompts[:MAX_PROMPTS], snapshot.id, str(algorithm), num_updates, seed, size)
+    guided = any(one.group.config.get("guidance_scale", 1.0) > 1 for one in groups.values())
+    preset = rated(prompts[:MAX_PROMPTS], snapshot.id, num_updates, algorithm, drawn_with_guidance=guided)
+    config = _config(preset, seed, size)
     run = runs.create_run(
         services.db,
         name=name.strip() or f"{len(groups)} rated groups, {num_updates} updates",
@@ -77,10 +79,7 @@ def _of_base(
     return [vote for vote in votes if vote.group_id in kin], len(groups) - len(kin)
 
 
-def _config(
-    prompts: tuple[str, ...], snapshot: str, algorithm: str, num_updates: int, seed: int, size: int
-) -> RunConfig:
-    preset = rated(prompts, snapshot, num_updates, algorithm)
+def _config(preset: RunConfig, seed: int, size: int) -> RunConfig:
     rollout = preset.rollout.model_copy(update={"width": size, "height": size})
     changes = {"rollout": rollout, "seed": seed}
     try:

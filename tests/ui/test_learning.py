@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowgrpo.config import RunConfig
+from flowgrpo.config import RunConfig, SamplingConfig
 from flowgrpo.presets import RATED
 from storage import checkpoints, ratings, runs, snapshots
 from storage.engine import Database
@@ -35,6 +35,22 @@ def test_a_run_from_ratings_names_the_votes_it_learns_from(
     assert len(snapshots.votes_of(services.db, config.ratings.snapshot)) == 3
     assert config.prompts == ("prompt 0", "prompt 1", "prompt 2")
     assert run.name == "3 rated groups, 7 updates"
+
+
+def test_a_run_from_images_drawn_with_guidance_is_held_to_the_base_without_any(
+    services: Services, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    """The tuned model will be sampled with guidance, and what was learned of it would count twice."""
+    held = {}
+    for scale in (1.0, 3.0):
+        config = SamplingConfig(num_steps=8, guidance_scale=scale).model_dump()
+        view = make_group((0.1, 0.9), prompt=f"at {scale}", config=config)
+        best = view.images[1].image.id
+        ratings.rate(services.db, RatingInput(f"key at {scale}", "local", view.group.id, "best", best))
+        run = learning.start(services, base.id, "nft", 7, 0, "").run
+        held[scale] = RunConfig.model_validate(run.config).update
+    assert (held[1.0].reference_guidance, held[3.0].reference_guidance) == (2.0, None)
+    assert held[1.0].kl_weight == held[3.0].kl_weight > 0.1
 
 
 def test_later_votes_do_not_change_what_it_learns_from(
