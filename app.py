@@ -1,11 +1,10 @@
-"""The front door. Each command imports what it needs when it is called, so that the web process stays
-small."""
+"""The front door. Each command imports what it needs when it is called: the web process stays small."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from storage.late_commands import Version, late
+
 if TYPE_CHECKING:
     from storage.engine import Database
 
 STARTER = Path(__file__).parent / "flowgrpo" / "starter" / "weights" / "pipeline"
+ELSEWHERE = {
+    **dict.fromkeys(("backup", "restore", "clean", "limits"), "storage.commands"),
+    **dict.fromkeys(("archive", "unarchive"), "storage.archive_commands"),
+    **dict.fromkeys(("export-ratings", "import-ratings"), "flowgrpo.runs.ratings_commands"),
+    "to-postgres": "storage.server_commands",
+    "user": "ui.user_commands",
+    "prompts": "ui.prompt_commands",
+}
+"""Command to the module that has it, imported when it is called."""
 
-cli = typer.Typer(add_completion=False, no_args_is_help=False, help="Tune text-to-image models to a taste.")
+cli = typer.Typer(
+    cls=late(ELSEWHERE),
+    add_completion=False,
+    no_args_is_help=False,
+    help="Tune text-to-image models to a taste.",
+)
 Home = Annotated[Path, typer.Option(envvar="FLOWGRPO_HOME", help="The data folder.")]
 _HOME = Path("data")
 
@@ -30,19 +45,12 @@ def _fail(sentence: str) -> typer.Exit:
 
 def _open(home: Path, base: Path | None = None) -> Database:
     """Opens the data folder and notes the starter (and `base`, a diffusers folder) in it."""
-    from storage.engine import open_database
-    from storage.errors import NotSavedError, SchemaError
+    from storage.opening import open_with
 
     try:
-        db = open_database(home.resolve())
-    except (SchemaError, NotSavedError, OSError) as error:
-        raise _fail(f"The data folder {home} cannot be used: {error}") from error
-    if STARTER.is_dir():
-        _register(db, "starter", STARTER)
-    if base is not None:
-        _check_name(db, base)
-        _register(db, base.name, base)
-    return db
+        return open_with(home, STARTER, base)
+    except ValueError as error:
+        raise _fail(str(error)) from error
 
 
 @contextmanager
@@ -56,28 +64,8 @@ def _opened(home: Path) -> Iterator[Database]:
         db.close()
 
 
-def _check_name(db: Database, folder: Path) -> None:
-    from storage.checkpoints import other_base
-
-    if other := other_base(db, folder.name, str(folder.resolve())):
-        raise _fail(
-            f"A base named {folder.name} is known already, from {other}: rename the folder {folder}, "
-            "so that the checkpoints of the two are not mixed up."
-        )
-
-
-def _register(db: Database, name: str, folder: Path) -> None:
-    from storage.checkpoints import register_base
-
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise _fail(f"{folder} is not a diffusers folder: it has no model_index.json.")
-    family = str(json.loads(index.read_text()).get("_class_name", "unknown"))
-    register_base(db, name=name, source=str(folder.resolve()), family=family)
-
-
 @cli.callback(invoke_without_command=True)
-def front(context: typer.Context) -> None:
+def front(context: typer.Context, version: Version = False) -> None:
     """Serves the studio when no command is given."""
     if context.invoked_subcommand is None:
         home = Path(os.environ.get("FLOWGRPO_HOME", str(_HOME)))
@@ -90,32 +78,44 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Loopback address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     base: Annotated[Path | None, typer.Option(help="Another base: a diffusers folder.")] = None,
+    language: Annotated[str, typer.Option(help="Of the labels: en or ja.")] = "en",
+    public_url: Annotated[str, typer.Option(help="Address under which others reach it.")] = "",
+    no_metadata: Annotated[bool, typer.Option("--no-metadata", help="Give images without a text.")] = False,
+    log_format: Annotated[str, typer.Option(help="plain or json; FLOWGRPO_LOG says it too.")] = "",
 ) -> None:
     """Starts the studio in the browser, with the engine that generates and trains behind it."""
-    import uvicorn
+    from flowgrpo.runs.tickets import dispatcher_of_web
+    from storage.masking import MaskedStream
+    from storage.shutdown import served
+    from ui.language import speak
+    from ui.logs import set_up
+    from ui.opening import Listening, first_link
+    from ui.server import create_app, listen
 
-    from flowgrpo.runs.dispatcher import Dispatcher
-    from ui.security import check_host, check_port
-    from ui.server import create_app
-
-    address = host or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    number = port or int(os.environ.get("GRADIO_SERVER_PORT", "7860"))
+    sys.stderr = MaskedStream(sys.stderr)
     try:
-        check_host(address)
-        check_port(address, number)
+        listening = Listening.asked(host, port, public_url)
+        speak(language)
+        set_up(log_format)
     except ValueError as error:
         raise _fail(str(error)) from error
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     db = _open(home, base)
-    app = create_app(db, host=address)
+    address, number = listening.host, listening.port
+    app = create_app(db, host=address, public_url=listening.public_url, demands_accounts=listening.is_public)
+    app.state.bare_images = no_metadata
     try:
-        dispatcher = Dispatcher(db).start()
+        dispatcher = dispatcher_of_web(db).start()
     except OSError as error:
         raise _fail(f"The data folder {db.home} cannot be used: {error}") from error
-    shown = f"[{address}]" if ":" in address else address
-    typer.echo(f"FlowGRPO Studio: http://{shown}:{number}  (data in {home}; Ctrl+C ends it, runs go on)")
+    typer.echo(f"FlowGRPO Studio: {listening.url}  (data in {home}; Ctrl+C ends it, runs go on)")
+    if link := first_link(db, listening):
+        typer.echo(
+            f"Nobody has an account yet. Make yours, the first admin's, here (once, within 48 h): {link}"
+        )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # once uvicorn has ended: everything ends in order
     try:
-        uvicorn.run(app, host=address, port=number, log_level="warning", timeout_graceful_shutdown=2)
+        with served(db):
+            listen(app, address, number)
     finally:
         dispatcher.stop()
         db.close()
@@ -123,18 +123,23 @@ def serve(
 
 @cli.command()
 def worker(home: Home = _HOME, device: str = "auto") -> None:
-    """Runs one engine worker in the foreground (`serve` starts its own)."""
+    """Runs one engine worker (`serve` starts its own); with PostgreSQL, a host that draws and trains."""
+    from flowgrpo.runs import host
+
+    with _opened(home) as db:
+        if not db.is_sqlite:
+            host.work(db, (device,))
+            return
     from flowgrpo.runs.worker import main
 
-    _open(home).close()
     raise typer.Exit(main(["--home", str(home.resolve()), "--device", device]))
 
 
 @cli.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="A RunConfig as JSON.")],
-    checkpoint: Annotated[str, typer.Option(help="Name of the checkpoint to start from.")] = "starter",
-    name: str = "from the command line",
+    config: Annotated[Path, typer.Argument(help="A run's settings: YAML, or JSON.")],
+    checkpoint: Annotated[str | None, typer.Option(help="To start from; by default the file's own.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; by default the file's own.")] = None,
     home: Home = _HOME,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it takes, and start nothing.")] = False,
     device: Annotated[str, typer.Option(help="Of the dry run: auto, cpu or cuda.")] = "auto",
@@ -154,8 +159,7 @@ def run(
             words, fits = told(db, config, checkpoint, wishes, as_json=as_json)
             typer.echo(words)
             raise typer.Exit(0 if fits else 1)
-        state = run_to_its_end(db, config, checkpoint, name, typer.echo)
-    raise typer.Exit(0 if state == "completed" else 1)
+        raise typer.Exit(0 if run_to_its_end(db, config, checkpoint, name, typer.echo) == "completed" else 1)
 
 
 @cli.command()
@@ -177,15 +181,16 @@ def base(
 @cli.command()
 def export(
     checkpoint: Annotated[str, typer.Argument(help="Its name or id.")],
-    file: Annotated[Path, typer.Argument(help="Where to; ends in .safetensors.")],
+    file: Annotated[Path, typer.Argument(help="Where to; ends in .safetensors. With --merged, a folder.")],
     layout: Annotated[str, typer.Option(help="diffusers, or kohya for A1111 and ComfyUI.")] = "diffusers",
+    merged: Annotated[bool, typer.Option("--merged", help="The base with the adapter in it.")] = False,
     home: Home = _HOME,
 ) -> None:
-    """Writes a checkpoint's adapter as one file for other programs."""
-    from flowgrpo.runs.export import checked_layout, export_checkpoint
+    """Writes a checkpoint for other programs: its adapter as one file, or a whole model; and a card."""
+    from flowgrpo.runs.export import export_as
 
     with _opened(home) as db:
-        typer.echo(str(export_checkpoint(db, checkpoint, file, checked_layout(layout))))
+        typer.echo("\n".join(map(str, export_as(db, checkpoint, file, layout, merged=merged))))
 
 
 @cli.command()
@@ -218,14 +223,11 @@ def demo(
     updates: Annotated[int | None, typer.Option(help="Updates of the run.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of the run's noise.", min=0, max=2**32 - 1)] = 0,
 ) -> None:
-    """Tunes the starter without a browser, through the same rows and processes, and measures before and
-    after."""
+    """Tunes the starter without a browser, by the same rows and processes; measures before and after."""
     from flowgrpo.runs.demo import main as show
 
-    given = ["--out", str(out), "--seed", str(seed)]
-    given += ["--home", str(home)] if home else []
-    given += ["--updates", str(updates)] if updates else []
-    raise typer.Exit(show(given))
+    given = {"--out": out, "--seed": seed, "--home": home, "--updates": updates}
+    raise typer.Exit(show([str(one) for pair in given.items() if pair[1] is not None for one in pair]))
 
 
 @cli.command()
@@ -241,10 +243,8 @@ def doctor(
         raise typer.Exit(0 if report(db, typer.echo, rewards=rewards, as_json=as_json) else 1)
 
 
-def main() -> None:
-    """Entry point of the installed command."""
-    cli()
-
+main = cli
+"""Entry point of the installed command."""
 
 if __name__ == "__main__":
     main()

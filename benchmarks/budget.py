@@ -20,7 +20,6 @@ from benchmarks.common import Line, publish
 from flowgrpo.config import RunConfig
 from flowgrpo.presets import STARTER_PRESETS
 from flowgrpo.runs import layout, process
-from flowgrpo.runs.commands import named_checkpoint
 from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from ui.defaults import starter_prompts
@@ -41,7 +40,7 @@ def plan(home: Path, config: RunConfig) -> dict[str, Any]:
 
 def train(db: Database, config: RunConfig) -> tuple[float, int]:
     """Seconds of the trainer's work, its loading included, and its peak of memory in bytes."""
-    parent, document = named_checkpoint(db, "starter"), config.model_dump(mode="json")
+    parent, document = checkpoints.named_checkpoint(db, "starter"), config.model_dump(mode="json")
     made = runs.create_run(db, name="plan", owner_id="local", parent_checkpoint_id=parent.id, config=document)
     runs.claim_run(db, host=process.host_of(db.home), boot_id=process.boot_id())
     runs.move(db, made.id, to="running", from_states=("starting",), attempt=1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -209,6 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--peers", action="store_true", help="TRL and all families too: benchmarks.peers")
     given = parser.parse_args()
     prompts = [caption(attributes) for attributes in plan("bench", 24)]
     source = given.weights / "pipeline"
@@ -217,6 +220,9 @@ def main() -> None:
     lines += measure_update(source, stack, prompts, max(2, given.repeats // 2))
     lines += measure_scoring(source, given.weights, prompts[0], given.repeats)
     publish("speed", lines)
+    if given.peers:
+        for module in ("benchmarks.families", "benchmarks.peers"):
+            subprocess.run([sys.executable, "-m", module], check=True)
 
 
 if __name__ == "__main__":

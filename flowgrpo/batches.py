@@ -94,11 +94,6 @@ class BatchPlan:
         """Updates that show every example as often as its repeats say."""
         return len(self._slots)
 
-    def epoch_batches(self, epoch: int) -> list[Batch]:
-        """All batches of an epoch, in their order."""
-        first = epoch * self.batches_per_epoch
-        return [self.batch_at(update) for update in range(first, first + self.batches_per_epoch)]
-
     def batch_at(self, update: int) -> Batch:
         """The batch of an update, counted from 0."""
         if update < 0:

@@ -104,7 +104,9 @@ def kept_bytes(sizes: Sizes, config: RunConfig) -> int:
         transitions = terms_of(config) // images_of(config) if config.algorithm.name in TRAJECTORY else 0
         words = 2 if rollout.guidance_scale > 1 or config.update.reference_guidance else 1
     latent = int(sizes.base.vae["latent_channels"]) * (rollout.width // side) * (rollout.height // side)
-    a_latent = latent * (4 + (2 * transitions + held_steps(config)) * sizes.dtype.itemsize)
+    steps = transitions + held_steps(config)
+    halves = steps if rollout.guidance_scale > 1 and not sizes.has_guidance_input else 0
+    a_latent = latent * (4 + (transitions + steps) * sizes.dtype.itemsize + 4 * halves)
     return images * (12 * rollout.width * rollout.height + a_latent + words * sizes.word_bytes)
 
 

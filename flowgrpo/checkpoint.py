@@ -17,13 +17,15 @@ from typing import Any
 import diffusers
 import peft
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from flowgrpo import lora, manifest, whole
+from flowgrpo.failpoints import failpoint
 from flowgrpo.learner import Learner
 from flowgrpo.manifest import DamagedCheckpointError, newest_valid, remove_leftovers, verify
 from flowgrpo.policies.base import Policy
+from flowgrpo.tensorfile import write_tensors
 
 __all__ = [
     "DamagedCheckpointError", "load_checkpoint", "newest_valid",
@@ -61,14 +63,17 @@ def save_checkpoint(
     for which, tensors in adapters.items():
         _refuse_non_finite({f"{which} {name}": tensor for name, tensor in tensors.items()})
     _refuse_non_finite(optimizer)
-    facts = {"config_hash": config_hash, "parent": parent, "attempt": attempt, "update": learner.update}
+    facts = {"name": folder.name, "config_hash": config_hash, "parent": parent, "attempt": attempt}
+    facts["update"] = learner.update
     with manifest.committing(folder, facts) as temporary:
         _write_weights(temporary, learner.policy, adapters)
-        save_file(
-            {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
+        failpoint(f"ckpt.write.{OPTIMIZER_FILE}")
+        write_tensors(
             temporary / OPTIMIZER_FILE,
+            {name: tensor.cpu().contiguous() for name, tensor in optimizer.items()},
         )
         document = {"progress": dict(progress), "learner": learner.state(), "made_by": _made_by(learner)}
+        failpoint(f"ckpt.write.{PROGRESS_FILE}")
         (temporary / PROGRESS_FILE).write_text(json.dumps(document, indent=1, allow_nan=False))
     return manifest.sha256_of(folder / manifest.MANIFEST)
 

@@ -1,44 +1,35 @@
 """Adapters in files of other programs: diffusers' layout and kohya's, out and in.
 
 kohya's layout is the one that A1111, Forge and ComfyUI read: `lora_unet_<module>.lora_down.weight`,
-`.lora_up.weight` and `.alpha`. Its modules have diffusers' names for SD 1.5 and those of Stability's own code
-for SDXL, as kohya's trainer writes them. SD3 and FLUX.1 are shared in diffusers' layout, which ComfyUI reads.
+`.lora_up.weight` and `.alpha`. Its modules have diffusers' names for SD 1.5 and those of the first programs
+for SDXL, SD3 and FLUX.1, as kohya's trainers write them (`flowgrpo.joined` for the last two). diffusers reads
+it back for all families but SD3. ComfyUI reads diffusers' layout too.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from flowgrpo import lora
+from flowgrpo import joined, ldm_names, lora, peftfile
 from flowgrpo.config import LoraConfig
-from flowgrpo.tensorfile import read_tensors
+from flowgrpo.filefacts import with_hash
+from flowgrpo.tensorfile import header_of, read_tensors, write_tensors
+from flowgrpo.tensorheader import MAX_RANK, check_adapter
 
 Layout = Literal["diffusers", "kohya"]
 KOHYA = "lora_unet_"
-_HALVES = {"lora_A": "lora_down", "lora_B": "lora_up"}
-_ARCHITECTURE = {"sd15": "stable-diffusion-v1/lora", "sdxl": "stable-diffusion-xl-v1-base/lora"}
-_VERSION = {"sd15": "sd_v1", "sdxl": "sdxl_base_v1-0"}
-"""Family to what A1111 shows and sorts by."""
-_RESNET = {
-    "conv1": "in_layers.2", "conv2": "out_layers.3", "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
-}  # fmt: skip
-_OUTER = {
-    "conv_in": "input_blocks.0.0", "conv_out": "out.2",
-    "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2",
-    "mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-    "mid_block.resnets.1": "middle_block.2",
-}  # fmt: skip
-_BLOCK = re.compile(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)")
+MAX_WEIGHT = 10_000.0
+"""Of an adapter, scale included; those of trained ones stay below 10."""
+KOHYA_DIFFUSERS = "lora_transformer_"
+"""Before diffusers' own names of SD3's and FLUX.1's modules, in the files of some trainers."""
+_UNETS = ("sd15", "sdxl")
 
 
 def export(
@@ -49,64 +40,55 @@ def export(
     family: str,
     layout: Layout = "diffusers",
     layers_per_block: int = 2,
+    facts: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes an adapter as one file with its scale folded into B, so that every reader agrees on it.
 
     Args:
         family: of the base: sd15, sdxl, sd3, flux.
         layers_per_block: of the base's UNet; all published ones have 2.
+        facts: what the header says besides (`flowgrpo.filefacts`); the hash of the weights is added.
 
-    Raises ValueError for kohya's layout of a family that is not shared in it.
+    Raises ValueError for a module that has no place in kohya's layout.
     """
-    if layout == "diffusers":
-        prefix = "unet." if family in _VERSION else "transformer."
-        return lora.export(path, config, tensors, prefix)
-    if family not in _VERSION:
-        raise ValueError(
-            f"adapters of {family} are shared in diffusers' layout, which ComfyUI reads too: export with "
-            "layout diffusers"
-        )
-    file: dict[str, Tensor] = {}
-    for name, tensor in lora.baked(config, tensors).items():
-        module, _, half = name.partition(".lora_")
-        key = kohya_name(module, family, layers_per_block)
-        file[f"{key}.{_HALVES[f'lora_{half[0]}']}.weight"] = tensor.detach().cpu().contiguous().clone()
-        file[f"{key}.alpha"] = torch.tensor(float(config.rank))
-    facts = {
-        "format": "pt", "ss_network_module": "networks.lora", "ss_network_dim": str(config.rank),
-        "ss_network_alpha": str(float(config.rank)), "ss_base_model_version": _VERSION[family],
-        "modelspec.architecture": _ARCHITECTURE[family],
-    }  # fmt: skip
-    save_file(file, path, metadata=facts)
+    file, header = _in_layout(config, tensors, family, layout, layers_per_block)
+    write_tensors(path, file, header | dict(facts or {}))
+    if facts:
+        write_tensors(path, file, header | with_hash(facts, path))
     return path
+
+
+def _in_layout(
+    config: LoraConfig, tensors: Mapping[str, Tensor], family: str, layout: Layout, layers_per_block: int
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by the layout's names, and what its readers need in the header."""
+    if layout == "diffusers":
+        return lora.for_diffusers(config, tensors, "unet." if family in _UNETS else "transformer.")
+    baked = {name: tensor.detach().cpu() for name, tensor in lora.baked(config, tensors).items()}
+    if family in _UNETS:
+        names = dict.fromkeys(name.partition(".lora_")[0] for name in baked)
+        pairs = {
+            kohya_name(name, family, layers_per_block): tuple(baked[f"{name}.lora_{h}.weight"] for h in "AB")
+            for name in names
+        }
+    else:
+        pairs = {_underscored(name): pair for name, pair in joined.join(baked, family).items()}
+    file: dict[str, Tensor] = {}
+    for key, (low, high) in pairs.items():
+        file[f"{key}.lora_down.weight"] = low.contiguous().clone()
+        file[f"{key}.lora_up.weight"] = high.contiguous().clone()
+        file[f"{key}.alpha"] = torch.tensor(float(low.shape[0]))
+    return file, {"format": "pt"}
+
+
+def _underscored(module: str, prefix: str = KOHYA) -> str:
+    return prefix + module.replace(".", "_")
 
 
 def kohya_name(module: str, family: str, layers_per_block: int = 2) -> str:
     """What kohya's trainer calls a module of diffusers' UNet."""
-    name = _stability_name(module, layers_per_block) if family == "sdxl" else module
-    return KOHYA + name.replace(".", "_")
-
-
-def _stability_name(module: str, layers_per_block: int) -> str:
-    """Diffusers counts layers inside blocks, Stability's code counts all of them in one row."""
-    match = _BLOCK.match(module)
-    if match is None:
-        start = next((one for one in _OUTER if module == one or module.startswith(f"{one}.")), "")
-        return _inner(_OUTER.get(start, "") + module.removeprefix(start))
-    way, block, kind, layer = match[1], int(match[2]), match[3], int(match[4])
-    row = block * (layers_per_block + 1)
-    rest = module[match.end() :]
-    if kind == "downsamplers":
-        return f"input_blocks.{row + layers_per_block + 1}.0.op" + rest.removeprefix(".conv")
-    if kind == "upsamplers":  # they follow an attention wherever SDXL has one
-        return f"output_blocks.{row + layers_per_block}.2{rest}"
-    first = f"input_blocks.{row + layer + 1}" if way == "down" else f"output_blocks.{row + layer}"
-    return _inner(f"{first}.{int(kind == 'attentions')}{rest}")
-
-
-def _inner(name: str) -> str:
-    head, _, last = name.rpartition(".")
-    return f"{head}.{_RESNET[last]}" if last in _RESNET else name
+    name = ldm_names.unet_module(module, layers_per_block) if family == "sdxl" else module
+    return _underscored(name)
 
 
 def read(
@@ -117,14 +99,20 @@ def read(
     Modules of a lower rank than the highest are filled up with zeros, which changes nothing.
 
     Args:
+        path: a file, or a folder that PEFT wrote.
         network: of the base, without an adapter.
 
     Raises LookupError where there is no file, ValueError for one that is damaged or does not fit.
     """
+    path = peftfile.weights_in(path) if path.is_dir() else path
+    header = header_of(path)
+    if header.tensors:
+        check_adapter(header, path.name)
     tensors, metadata = read_tensors(path)
-    modules = [name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    if any(name.startswith(KOHYA) or name.startswith("lora_te") for name in tensors):
-        found = _from_kohya(path, tensors, modules, family, layers_per_block)
+    if any(name.startswith((KOHYA, KOHYA_DIFFUSERS, "lora_te")) for name in tensors):
+        found = _from_kohya(path, tensors, network, family, layers_per_block)
+    elif peftfile.is_peft(tensors):
+        found = {_own_name(key): tensor for key, tensor in peftfile.plain(path, tensors).items()}
     else:
         found = _from_diffusers(path, tensors, metadata)
     _check(path, found, network)
@@ -141,12 +129,13 @@ def _filled(tensor: Tensor, rank: int, axis: int) -> Tensor:
 
 
 def _from_kohya(
-    path: Path, tensors: Mapping[str, Tensor], modules: Iterable[str], family: str, layers_per_block: int
+    path: Path, tensors: Mapping[str, Tensor], network: nn.Module, family: str, layers_per_block: int
 ) -> dict[str, Tensor]:
     """Names are looked up: underscores hide where a dot was."""
-    known = {KOHYA + name.replace(".", "_"): name for name in modules}
-    known |= {kohya_name(name, family, layers_per_block): name for name in known.values()}
-    found: dict[str, Tensor] = {}
+    rows = {name: len(module.weight) for name, module in network.named_modules() if _is_adapted(module)}
+    known = _known_names(rows, family, layers_per_block)
+    lows: dict[str, Tensor] = {}
+    highs: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         module, _, half = key.partition(".")
         _refuse_text(path, module.startswith("lora_te"))
@@ -157,11 +146,49 @@ def _from_kohya(
         if module not in known:
             raise ValueError(f"{path.name} changes {module}, which this model does not have: choose its base")
         if half == "lora_down.weight":
-            found[f"{known[module]}.lora_A.weight"] = tensor.float()
+            lows[module] = tensor.float()
         else:
             rank = tensor.shape[1]
             alpha = float(tensors.get(f"{module}.alpha", torch.tensor(rank)))
-            found[f"{known[module]}.lora_B.weight"] = tensor.float() * (alpha / max(rank, 1))
+            highs[module] = tensor.float() * (alpha / max(rank, 1))
+    found: dict[str, Tensor] = {}
+    for module in dict.fromkeys([*lows, *highs]):
+        found |= _parts(path, known[module], rows, lows.get(module), highs.get(module))
+    return found
+
+
+def _is_adapted(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
+    return isinstance(module, nn.Linear | nn.Conv2d)
+
+
+def _known_names(modules: Iterable[str], family: str, layers_per_block: int) -> dict[str, tuple[str, ...]]:
+    """What a file may call a module, to the modules of diffusers that it is: mostly one."""
+    known: dict[str, tuple[str, ...]] = {}
+    if family not in _UNETS:
+        known |= {_underscored(name, KOHYA_DIFFUSERS): (name,) for name in modules}
+        return known | joined.known(modules, family, _underscored)
+    known |= {_underscored(name): (name,) for name in modules}
+    return known | {kohya_name(name, family, layers_per_block): (name,) for name in modules}
+
+
+def _parts(
+    path: Path, names: Sequence[str], rows: Mapping[str, int], low: Tensor | None, high: Tensor | None
+) -> dict[str, Tensor]:
+    """The two halves of a module under the names of what it is; `_check` says where one is missing."""
+    if low is None or high is None or len(names) == 1:
+        halves = {"A": low, "B": high}
+        return {f"{names[0]}.lora_{h}.weight": half for h, half in halves.items() if half is not None}
+    try:
+        pairs = joined.split(low, high, [rows[name] for name in names])
+    except ValueError as error:
+        raise ValueError(
+            f"the adapter does not fit {names[0]} and what goes with it: {error}; it is damaged or made for "
+            "another base"
+        ) from error
+    found: dict[str, Tensor] = {}
+    for name, pair in zip(names, pairs, strict=True):
+        if pair is not None:
+            found |= {f"{name}.lora_A.weight": pair[0], f"{name}.lora_B.weight": pair[1]}
     return found
 
 
@@ -170,23 +197,37 @@ def _from_diffusers(
 ) -> dict[str, Tensor]:
     """The scale stands in the metadata; without them it is 1."""
     _refuse_text(path, any(name.startswith("text_encoder") for name in tensors))
+    alpha = _alpha(path, metadata)
+    found: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        name = _own_name(key)
+        if not re.search(r"\.lora_[AB]\.weight$", name):
+            raise ValueError(f"{path.name} is no plain LoRA: it holds {key}")
+        rank = max(tensor.shape[1], 1)
+        found[name] = tensor.float() * ((alpha or rank) / rank if ".lora_B" in name else 1.0)
+    return found
+
+
+def _own_name(key: str) -> str:
+    """As the network has it."""
+    return next((key.removeprefix(one) for one in lora.PREFIXES if key.startswith(one)), key)
+
+
+def _alpha(path: Path, metadata: Mapping[str, str]) -> float | None:
+    """The scale that the metadata name; None where they name none. What else stands there is not believed."""
     try:
         settings = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except json.JSONDecodeError as error:
+        facts = {str(key).partition(".")[2]: value for key, value in settings.items()}
+        alpha = None if facts.get("lora_alpha") is None else float(facts["lora_alpha"])
+        if alpha is not None and not 0 < alpha <= MAX_WEIGHT:
+            raise ValueError(f"lora_alpha is {alpha}")
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"the metadata of {path.name} are damaged: choose another file ({error})") from error
-    facts = {key.partition(".")[2]: value for key, value in settings.items()}
     if facts.get("use_rslora") or facts.get("use_dora") or facts.get("alpha_pattern"):
         raise ValueError(
             f"{path.name} is no plain LoRA: its scale is not one number (rsLoRA, DoRA, patterns)"
         )
-    found: dict[str, Tensor] = {}
-    for key, tensor in tensors.items():
-        name = next((key.removeprefix(one) for one in lora.PREFIXES if key.startswith(one)), key)
-        if not re.search(r"\.lora_[AB]\.weight$", name):
-            raise ValueError(f"{path.name} is no plain LoRA: it holds {key}")
-        rank = max(tensor.shape[1], 1)
-        found[name] = tensor.float() * (facts.get("lora_alpha", rank) / rank if ".lora_B" in name else 1.0)
-    return found
+    return alpha
 
 
 def _refuse_text(path: Path, has_text: bool) -> None:
@@ -201,6 +242,13 @@ def _check(path: Path, tensors: Mapping[str, Tensor], network: nn.Module) -> Non
     if not tensors:
         raise ValueError(f"{path.name} holds no adapter")
     for name, tensor in tensors.items():
+        if tensor.shape[0 if ".lora_A" in name else 1] > MAX_RANK:
+            raise ValueError(f"{path.name} has a rank above {MAX_RANK} at {name}, the highest that is read")
         if 0 in tensor.shape:
             raise ValueError(f"{path.name} has rank 0 at {name}, so it changes nothing: choose another file")
+        if not tensor.abs().max() <= MAX_WEIGHT:
+            raise ValueError(
+                f"{name} of {path.name} has a weight above {MAX_WEIGHT:,.0f}, which no adapter needs: it is "
+                "damaged, choose another file"
+            )
     lora.check_fit(network, tensors)

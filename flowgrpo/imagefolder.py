@@ -70,7 +70,7 @@ def read_folder(folder: Path, *, allow_empty: bool = False, decode: bool = False
 
     Raises LookupError for a folder or an image that is not there, ValueError for whatever else is wrong.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # False for a name that no folder can have, where pathlib raises
         raise LookupError(f"there is no data folder {folder}: expected a folder of images; {_HOW}")
     root = folder.resolve()
     files = _files(root)

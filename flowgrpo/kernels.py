@@ -95,11 +95,6 @@ def gaussian_log_prob(value: Latents, mean: Latents, std: float) -> Float[Tensor
     return -squared / (2 * std**2) - math.log(std) - 0.5 * math.log(2 * math.pi)
 
 
-def total_nats(log_prob: Tensor, num_elements: int) -> Tensor:
-    """The log density of the whole latent: log_prob is a mean over its `num_elements` elements."""
-    return log_prob * num_elements
-
-
 def transition(
     latents: Latents,
     velocity: Latents,

@@ -15,11 +15,11 @@ from pathlib import Path
 import peft
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from flowgrpo.config import LoraConfig
-from flowgrpo.tensorfile import read_tensors
+from flowgrpo.failpoints import failpoint
+from flowgrpo.tensorfile import read_tensors, write_tensors
 
 ADAPTER = "default"
 PREFIXES = ("unet.", "transformer.")
@@ -105,10 +105,12 @@ def copy_into(live: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None
 def save(folder: Path, config: LoraConfig, prefix: str = "unet.", **adapters: Mapping[str, Tensor]) -> None:
     """Writes `adapter_config.json` and `adapter/<which>.safetensors` for each of `adapters` into a folder."""
     (folder / "adapter").mkdir(parents=True)
+    failpoint(f"ckpt.write.{CONFIG_FILE}")
     (folder / CONFIG_FILE).write_text(config.model_dump_json(indent=1))
     for which, tensors in adapters.items():
+        failpoint(f"ckpt.write.adapter/{which}")
         path = folder / "adapter" / f"{which}.safetensors"
-        save_file(_for_file(tensors, prefix), path, metadata={"format": "pt"})
+        write_tensors(path, _for_file(tensors, prefix), {"format": "pt"})
 
 
 def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
@@ -123,19 +125,23 @@ def load(folder: Path, which: str) -> tuple[LoraConfig, dict[str, Tensor]]:
 
 
 def export(path: Path, config: LoraConfig, tensors: Mapping[str, Tensor], prefix: str = "unet.") -> Path:
-    """Writes one file for other programs, in diffusers' layout, with the scale folded into B.
+    """Writes one file for other programs, in diffusers' layout, with the scale folded into B."""
+    write_tensors(path, *for_diffusers(config, tensors, prefix))
+    return path
 
-    Readers that assume alpha = rank and readers that believe the metadata then agree.
+
+def for_diffusers(
+    config: LoraConfig, tensors: Mapping[str, Tensor], prefix: str
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a file in diffusers' layout.
+
+    Readers that assume alpha = rank and readers that believe the metadata agree: the scale is in B.
     """
     targets = sorted({name.partition(".lora_")[0] for name in tensors})
     settings = {"r": config.rank, "lora_alpha": config.rank, "target_modules": targets}
     metadata = {f"{prefix}{key}": value for key, value in settings.items()}
-    save_file(
-        _for_file(baked(config, tensors), prefix),
-        path,
-        metadata={"format": "pt", "lora_adapter_metadata": json.dumps(metadata)},
-    )
-    return path
+    header = {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)}
+    return _for_file(baked(config, tensors), prefix), header
 
 
 def baked(config: LoraConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

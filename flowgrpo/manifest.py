@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from flowgrpo.failpoints import failpoint
 
 MANIFEST = "MANIFEST.json"
 TEMPORARY = ".tmp-"
@@ -37,20 +38,23 @@ def committing(target: Path, facts: Mapping[str, Any]) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{TEMPORARY}{target.name}-{uuid.uuid4().hex[:8]}"
+    failpoint("ckpt.folder")
     temporary.mkdir()
     try:
+        failpoint("ckpt.files")
         yield temporary
-        failpoint("ckpt.before_manifest")
         _write_manifest(temporary, facts)
-        failpoint("ckpt.before_rename")
-        if target.exists():  # left by a crash between rename and row; a whole one was not written again
+        if target.exists():  # damaged: a whole one was not written again
+            failpoint("ckpt.replace")
             shutil.rmtree(target)
+        failpoint("ckpt.rename")
         temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    failpoint("ckpt.after_rename")
+    failpoint("ckpt.sync_parent")
     _sync(target.parent)
+    failpoint("ckpt.done")
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -78,12 +82,24 @@ def newest_valid(checkpoints: Path) -> tuple[Path | None, list[str]]:
     folders = checkpoints.iterdir() if checkpoints.is_dir() else []
     for folder in sorted((f for f in folders if f.is_dir() and f.name.isdigit()), key=lambda f: -int(f.name)):
         try:
-            verify(folder)
+            name = verify(folder).get("name", folder.name)
+            if name != folder.name:
+                raise DamagedCheckpointError(
+                    f"{folder.name}: it holds the files of {name}; use an older checkpoint"
+                )
         except DamagedCheckpointError as error:
             warnings.append(str(error))
         else:
             return folder, warnings
     return None, warnings
+
+
+def remove(folder: Path) -> None:
+    """Removes a checkpoint folder: at once, or not at all, as far as anybody can see who looks for one."""
+    aside = folder.parent / f"{TEMPORARY}{folder.name}-{uuid.uuid4().hex[:8]}"
+    folder.rename(aside)
+    _sync(folder.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(checkpoints: Path) -> list[str]:
@@ -105,28 +121,23 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def failpoint(name: str) -> None:
-    """Kills this process if the environment says FAILPOINT=<name>:kill; how the tests prove what is promised
-    here.
-    """
-    if os.environ.get("FAILPOINT") == f"{name}:kill":
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
 def _write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     files: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
+            name = path.relative_to(folder).as_posix()
+            failpoint(f"ckpt.sync.{name}")
             _sync(path)
-            files[path.relative_to(folder).as_posix()] = {
-                "size": path.stat().st_size,
-                "sha256": sha256_of(path),
-            }
+            files[name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
     for inner in (path for path in folder.rglob("*") if path.is_dir()):
+        failpoint(f"ckpt.sync.{inner.relative_to(folder).as_posix()}")
         _sync(inner)
     body = {**facts, "files": files}
+    failpoint("ckpt.manifest")
     (folder / MANIFEST).write_text(_canonical({**body, "sha256": _digest(body)}))
+    failpoint("ckpt.sync_manifest")
     _sync(folder / MANIFEST)
+    failpoint("ckpt.sync_folder")
     _sync(folder)
 
 

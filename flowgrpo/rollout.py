@@ -38,6 +38,10 @@ class StoredTransition:
     """RF latents at time s in the storage dtype."""
     log_prob: Float[Tensor, " sample"]
     form: kernels.Form = "marginal"
+    unconditional: Tensor | None = None
+    """What the network predicted without the prompt, float32, rows as of the latents; None where guidance did
+    not ask it. Where that half does not learn, it is a constant of the rollout.
+    """
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Visit:
     t: float
     latents: Latents
     """RF latents at time t in the storage dtype."""
+    unconditional: Tensor | None = None
+    """As of a stored transition."""
 
 
 @dataclass(frozen=True)
@@ -248,15 +254,15 @@ def _steps(
     latents = (start * policy.schedule.start_scale(times[0])).to(policy.device, policy.dtype)
     before: solvers.Memory | None = None
     for step, (t, s) in enumerate(pairwise(times)):
-        if step in sampler.held:
-            kept.visits.append(Visit(step, t, latents))
         with torch.no_grad():  # not around the yield: the caller would be without gradients too
-            velocity = policy.velocity(latents, t, conditioning, sampler.guidance_scale)
+            velocity, half = policy.velocity_and_half(latents, t, conditioning, sampler.guidance_scale)
+            if step in sampler.held:
+                kept.visits.append(Visit(step, t, latents, half))
             if sampler.window and step in sampler.window:
                 noise = sampler.noise(start.shape[1:], seeds, step).to(policy.device)
                 stored = _draw(sampler, step, (t, s, times[1]), latents, velocity, noise)
                 if sampler.is_kept(step):
-                    kept.transitions.append(stored)
+                    kept.transitions.append(replace(stored, unconditional=half))
                 latents, before = stored.next_latents, None
             elif sampler.solver == "dpmpp_2m":
                 latents, before = solvers.multistep(latents, velocity, t, s, before)
@@ -284,24 +290,35 @@ def _draw(
 
 def _joined(parts: Sequence[StoredTransition]) -> StoredTransition:
     """One stored transition of all samples from those of the micro-batches."""
-    first = parts[0]
     latents, next_latents, log_prob = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("latents", "next_latents", "log_prob")
     )
+    halves = [part.unconditional for part in parts if part.unconditional is not None]
+    unconditional = torch.cat(halves) if halves else None
     # A broken sample is masked in the update, where 0 times NaN would still be NaN.
     broken = ~(latents.flatten(1).isfinite().all(1) & next_latents.flatten(1).isfinite().all(1))
-    for tensor in (latents, next_latents, log_prob):
+    for tensor in (latents, next_latents, log_prob, *([] if unconditional is None else [unconditional])):
         tensor[broken] = 0
-    return StoredTransition(
-        first.step, first.t, first.s, first.std, latents, next_latents, log_prob, first.form
+    return replace(
+        parts[0],
+        latents=latents,
+        next_latents=next_latents,
+        log_prob=log_prob,
+        unconditional=unconditional,
     )
 
 
 def _joined_visits(parts: Sequence[Visit]) -> Visit:
     """One visit of all samples from those of the micro-batches; a broken sample is masked in the update."""
     latents = torch.cat([part.latents for part in parts])
-    latents[~latents.flatten(1).isfinite().all(1)] = 0
-    return replace(parts[0], latents=latents)
+    broken = ~latents.flatten(1).isfinite().all(1)
+    latents[broken] = 0
+    halves = [part.unconditional for part in parts if part.unconditional is not None]
+    if not halves:
+        return replace(parts[0], latents=latents)
+    unconditional = torch.cat(halves)
+    unconditional[broken] = 0
+    return replace(parts[0], latents=latents, unconditional=unconditional)
 
 
 def micro_batches(num_samples: int, size: int) -> list[slice]:
@@ -357,11 +374,13 @@ def rollout_settings(
 
 def rows_of(stored: StoredTransition, rows: slice) -> StoredTransition:
     """Some rows of a stored transition."""
+    half = stored.unconditional
     return replace(
         stored,
         latents=stored.latents[rows],
         next_latents=stored.next_latents[rows],
         log_prob=stored.log_prob[rows],
+        unconditional=half if half is None else half[rows],
     )
 
 

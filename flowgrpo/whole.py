@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from flowgrpo.tensorfile import read_tensors
+from flowgrpo.failpoints import failpoint
+from flowgrpo.tensorfile import read_tensors, write_tensors
 
 FOLDER = "network"
 
@@ -23,9 +23,10 @@ def save(folder: Path, **networks: Mapping[str, Tensor]) -> None:
     """Writes a file for each of `networks` into a folder."""
     (folder / FOLDER).mkdir(parents=True)
     for which, tensors in networks.items():
+        failpoint(f"ckpt.write.{FOLDER}/{which}")
         # Views of one storage cannot be saved as they are, and networks share weights here and there.
         ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(ready, folder / FOLDER / f"{which}.safetensors", metadata={"format": "pt"})
+        write_tensors(folder / FOLDER / f"{which}.safetensors", ready, {"format": "pt"})
 
 
 def load(checkpoint: Path, which: str) -> dict[str, Tensor]:

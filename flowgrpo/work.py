@@ -41,7 +41,7 @@ def work_of(config: RunConfig, *, guidance_costs: bool = True) -> Work:
     sampled = 0 if config.algorithm.name == "sft" else images * config.rollout.num_steps * guided
     learned, plain = per_term(config, guided)
     passes = config.update.updates_per_rollout
-    replayed = learned + plain if config.algorithm.name in TRAJECTORY else 1
+    replayed = guided if config.algorithm.name in TRAJECTORY else 1
     if config.update.reference_guidance is not None:
         replayed = 2 if guidance_costs else 1
     reference = replayed if _needs_kl(config) else 0
@@ -85,7 +85,7 @@ def per_term(config: RunConfig, guided: int) -> tuple[int, int]:
     """(network calls with a gradient, without one) of one term, the reference's not counted."""
     algorithm = config.algorithm
     if isinstance(algorithm, FlowGRPO | DDPO):
-        return (guided, 0) if algorithm.unconditional_gradient or guided == 1 else (1, 1)
+        return (guided if algorithm.unconditional_gradient else 1, 0)
     return (1, 1) if isinstance(algorithm, NFT | AWM | DPO) else (1, 0)
 
 

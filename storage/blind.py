@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from storage import blind_pairs
+from storage import audit, blind_pairs, exclusion
 from storage.engine import Database
 from storage.lookup import checked_prompt, next_number, required
 from storage.models import Image, ImageGroup, User
@@ -58,6 +58,20 @@ class BlindJudgement:
     lead_ms: int | None
 
 
+@dataclass(frozen=True)
+class Judge:
+    """How far somebody is with a test.
+
+    Attributes:
+        judged, skipped: pairs; what was taken back is neither.
+    """
+
+    annotator_id: str
+    name: str
+    judged: int
+    skipped: int
+
+
 def create_blind_test(
     db: Database,
     *,
@@ -67,12 +81,15 @@ def create_blind_test(
     config: dict[str, Any],
     name: str = "",
     created_by: str = "local",
+    test_id: str | None = None,
 ) -> BlindTest:
     """A test of every two checkpoints at every prompt and seed.
 
     Args:
         config: a SamplingConfig's dump, the one that all images were made under.
         name: empty for its number.
+        test_id: its id where that was fixed before, by the job that drew its images; a test that has it
+            already is returned as it is.
 
     Raises:
         ValueError: fewer than two checkpoints, an empty list, too many pairs, images that are not drawn yet.
@@ -80,10 +97,14 @@ def create_blind_test(
     """
     prompts = [checked_prompt(prompt) for prompt in prompts]
     blind_pairs.check(checkpoint_ids, prompts, seeds)
-    test = BlindTest(id=new_id(), name=name.strip(), checkpoints=list(checkpoint_ids), prompts=prompts)
+    test = BlindTest(
+        id=test_id or new_id(), name=name.strip(), checkpoints=list(checkpoint_ids), prompts=prompts
+    )
     test.seeds, test.config, test.created_by = list(seeds), config, created_by
     with db.write() as session:
         required(session, User, created_by, "user")
+        if (known := session.get(BlindTest, test.id)) is not None:
+            return known
         images = blind_pairs.images_of(session, checkpoint_ids, prompts, seeds, config)
         test.seq = next_number(session, BlindTest.seq)
         test.name = test.name or f"Blind test {test.seq}"
@@ -120,9 +141,15 @@ def is_swapped(pair_id: str, annotator_id: str) -> bool:
 
 
 def next_pair(db: Database, test_id: str, annotator_id: str) -> PairTask | None:
-    """The pair to judge now: of those that this annotator did not judge one of the least judged.
+    """The pair to judge now; None when all are done, or the test is revealed."""
+    return next(iter(next_pairs(db, test_id, annotator_id, 1)), None)
 
-    None when all are done, or the test is revealed. Which one of the least judged differs from annotator to
+
+def next_pairs(db: Database, test_id: str, annotator_id: str, limit: int) -> list[PairTask]:
+    """The pair to judge now and those that would follow: of those that this annotator did not judge the least
+    judged first.
+
+    Empty when all are done, or the test is revealed. Which one of the least judged differs from annotator to
     annotator, so that those who work at the same time get different pairs without a lease.
     """
     with db.read() as session:
@@ -133,10 +160,10 @@ def next_pair(db: Database, test_id: str, annotator_id: str) -> PairTask | None:
         mine = {vote.pair_id for vote in votes if vote.annotator_id == annotator_id}
         seen = Counter(vote.pair_id for vote in votes if vote.outcome != "skip")
         left = [pair for pair in pairs if pair.id not in mine]
-        if not left or test.revealed_at is not None:
-            return None
-        pair = min(left, key=lambda one: (seen[one.id], blind_pairs.lot(one.id, annotator_id, "turn")))
-        return _task(session, pair, annotator_id, len(mine), len(pairs))
+        if test.revealed_at is not None:
+            return []
+        left.sort(key=lambda one: (seen[one.id], blind_pairs.lot(one.id, annotator_id, "turn")))
+        return [_task(session, pair, annotator_id, len(mine), len(pairs)) for pair in left[:limit]]
 
 
 def image_of(db: Database, pair_id: str, side: Literal["left", "right"], annotator_id: str) -> Image:
@@ -217,11 +244,13 @@ def undo(db: Database, *, client_key: str, test_id: str, annotator_id: str) -> P
         return _shown(session, last.pair_id, annotator_id)
 
 
-def reveal(db: Database, test_id: str) -> BlindTest:
+def reveal(db: Database, test_id: str, by: str = "local") -> BlindTest:
     """Ends a test: whose images they were may be said now, and no vote counts any more. Idempotent."""
     with db.write() as session:
         test = required(session, BlindTest, test_id, "blind test")
-        test.revealed_at = test.revealed_at or utc_now()
+        if test.revealed_at is None:
+            test.revealed_at = utc_now()
+            audit.note(session, by, "blind_test.reveal", test.id, {"name": test.name})
         return test
 
 
@@ -233,8 +262,23 @@ def counts(db: Database, test_id: str) -> tuple[int, int]:
         return sum(one.outcome != "skip" for one in votes), pairs
 
 
+def judges(db: Database, test_id: str) -> list[Judge]:
+    """Everybody who judged or skipped a pair of a test, by name."""
+    with db.read() as session:
+        votes = _standing(session.scalars(_votes(test_id)))
+        names = {
+            one.id: one.name
+            for one in session.scalars(select(User).where(User.id.in_({vote.annotator_id for vote in votes})))
+        }
+    skips = Counter(vote.annotator_id for vote in votes if vote.outcome == "skip")
+    all_of = Counter(vote.annotator_id for vote in votes)
+    found = [Judge(one, names[one], all_of[one] - skips[one], skips[one]) for one in all_of]
+    return sorted(found, key=lambda one: (one.name, one.annotator_id))
+
+
 def judgements(db: Database, test_ids: Sequence[str] | None = None) -> list[BlindJudgement]:
-    """Every vote that holds of some tests, or of all that are revealed, oldest first; skips are no votes."""
+    """Every vote that holds and counts of some tests, or of all that are revealed, oldest first; skips are no
+    votes."""
     with db.read() as session:
         if test_ids is None:
             test_ids = list(session.scalars(select(BlindTest.id).where(BlindTest.revealed_at.is_not(None))))
@@ -254,7 +298,7 @@ def judgements(db: Database, test_ids: Sequence[str] | None = None) -> list[Blin
             )
         )
         made = {row[0]: row[1:] for row in session.execute(images)}
-        votes = _standing(session.scalars(_votes(*test_ids)))
+        votes = exclusion.counted(session, _standing(session.scalars(_votes(*test_ids))))
     found = []
     for one in votes:
         if one.outcome == "skip":
@@ -264,6 +308,12 @@ def judgements(db: Database, test_ids: Sequence[str] | None = None) -> list[Blin
         about = (pair.test_id, one.annotator_id, first[1], first[2], first[0], second[0])
         found.append(BlindJudgement(*about, one.outcome, one.swapped, one.lead_ms))
     return found
+
+
+def last_words(db: Database) -> list[BlindVote]:
+    """What holds of every annotator on every pair, of tests that are not revealed too, in order."""
+    with db.read() as session:
+        return _standing(session.scalars(select(BlindVote).order_by(BlindVote.seq)))
 
 
 def _outcome(answer: Answer, swapped: bool) -> BlindOutcome:

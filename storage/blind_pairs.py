@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from storage.lookup import prompt_hash, required
 from storage.models import Checkpoint, Image, ImageGroup
+from storage.models_judging import BlindPair
 from storage.types import canonical_json
 
 MAX_CHECKPOINTS = 8
@@ -63,7 +64,6 @@ def images_of(
         ImageGroup.checkpoint_id.in_(checkpoint_ids),
         ImageGroup.prompt_hash.in_({prompt_hash(prompt) for prompt in prompts}),
         ImageGroup.kind.in_(_KINDS),
-        ImageGroup.state == "done",
     )
     groups = {
         group.id: group
@@ -103,6 +103,19 @@ def pairs(
         for one, other in combinations(checkpoint_ids, 2)
     ]
     return sorted(made, key=lambda pair: lot(key, *pair))
+
+
+def pictures_of(session: Session, test_id: str) -> dict[tuple[str, str], str]:
+    """(checkpoint id, prompt) to an image that a test showed, of the lowest seed; for who may know it."""
+    sides = select(BlindPair.first_image_id).where(BlindPair.test_id == test_id)
+    others = select(BlindPair.second_image_id).where(BlindPair.test_id == test_id)
+    rows = (
+        select(ImageGroup.checkpoint_id, ImageGroup.prompt, Image.id)
+        .join(ImageGroup, ImageGroup.id == Image.group_id)
+        .where(Image.id.in_(sides.union(others)))
+        .order_by(Image.seed.desc())
+    )
+    return {(checkpoint, prompt): image for checkpoint, prompt, image in session.execute(rows)}
 
 
 def lot(*parts: str) -> bytes:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import struct
+import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
+from storage.disk import sync
 from storage.errors import NotSavedError
 from storage.types import new_id
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_YOUNG_SECONDS = 3600
+"""A file that is younger is safe from sweeping for long enough (storage/sweeping.py)."""
 _PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
@@ -32,21 +39,48 @@ def put_png(home: Path, png: bytes) -> str:
     check_png(png)
     sha256 = hashlib.sha256(png).hexdigest()
     target = path_of(home, sha256)
-    if target.exists() and target.stat().st_size == len(png):
+    if _is_there(home, target, len(png)):
         return sha256
     partial = home / "tmp" / f"{new_id()}.png"
     try:
         _write_synced(partial, png)
         target.parent.mkdir(exist_ok=True)
         partial.rename(target)
-        _sync_folder(target.parent)
-        _sync_folder(target.parent.parent)
+        sync(target.parent)
+        sync(target.parent.parent)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise NotSavedError(
             f"The image was not saved ({error.strerror}): free some space, then try again."
         ) from error
     return sha256
+
+
+def _is_there(home: Path, target: Path, size: int) -> bool:
+    """Whether the blob lies there whole; it is young then, so that it stays until a row points to it."""
+    with _lock(home, fcntl.LOCK_SH), contextlib.suppress(FileNotFoundError):
+        seen = target.stat()
+        if seen.st_size == size and time.time() - seen.st_mtime > _YOUNG_SECONDS:
+            os.utime(target)
+        return seen.st_size == size
+    return False
+
+
+@contextlib.contextmanager
+def nobody_stores(home: Path) -> Iterator[None]:
+    """Nobody finds that an image lies there already for as long as the block lasts."""
+    with _lock(home, fcntl.LOCK_EX):
+        yield
+
+
+@contextlib.contextmanager
+def _lock(home: Path, kind: int) -> Iterator[None]:
+    fd = os.open(home / "locks" / "blobs.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, kind)
+        yield
+    finally:
+        os.close(fd)
 
 
 def check_png(png: bytes) -> None:
@@ -84,16 +118,28 @@ def pixels_only(png: bytes) -> bytes:
     return b"".join(kept)
 
 
+def text_of(png: bytes, keyword: str) -> str | None:
+    """What a PNG says under a keyword, such as A1111's "parameters"; None where it says nothing."""
+    wanted, position = keyword.encode() + b"\0", len(_SIGNATURE)
+    while position + 12 <= len(png):
+        length, kind = struct.unpack_from(">I4s", png, position)
+        data = png[position + 8 : position + 8 + length]
+        if data.startswith(wanted) and kind in (b"iTXt", b"tEXt"):
+            return _text(kind, data[len(wanted) :])
+        position += 12 + length
+    return None
+
+
+def _text(kind: bytes, data: bytes) -> str:
+    if kind == b"tEXt":
+        return data.decode("latin-1")
+    is_compressed, _, text = data[0], *data[2:].split(b"\0", 1)
+    text = text.split(b"\0", 1)[1]
+    return (zlib.decompress(text) if is_compressed else text).decode(errors="replace")
+
+
 def _write_synced(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from storage import audit
 from storage.engine import Database
 from storage.errors import StaleAttemptError
 from storage.lookup import required
@@ -118,9 +119,46 @@ def commit_checkpoint(
         return made
 
 
+def record_import(
+    db: Database, *, base_checkpoint_id: str, name: str, path: str, sha256: str, origin: str, by: str
+) -> Checkpoint:
+    """Notes the finished files of an adapter that another program made.
+
+    Args:
+        base_checkpoint_id: the base's own checkpoint, which it changes.
+        path: relative to the data folder.
+        origin: the file that it came from.
+
+    Raises:
+        LookupError: no such checkpoint. ValueError: it is no base, or the name is empty.
+    """
+    if not name.strip():
+        raise ValueError("the checkpoint has no name: give it one")
+    with db.write() as session:
+        base = required(session, Checkpoint, base_checkpoint_id, "checkpoint")
+        if base.path is not None:
+            raise ValueError(f"{base.name} is no base: choose the base that the file was made for")
+        made = Checkpoint(base_model_id=base.base_model_id, parent_id=base.id, name=name.strip())
+        made.path, made.sha256, made.origin = path, sha256, origin
+        session.add(made)
+        session.flush()
+        audit.note(session, by, "checkpoint.import", made.id, {"name": made.name, "origin": origin})
+        return made
+
+
 def mark_checkpoint(db: Database, checkpoint_id: str, state: CheckpointState) -> Checkpoint:
     """Says that the files are damaged, pruned, or in order again."""
     with db.write() as session:
         checkpoint = required(session, Checkpoint, checkpoint_id, "checkpoint")
         checkpoint.state = state
         return checkpoint
+
+
+def named_checkpoint(db: Database, name: str) -> Checkpoint:
+    """The newest checkpoint of a name; LookupError with those that there are."""
+    known = list_checkpoints(db)
+    found = next((one for one in reversed(known) if name in (one.name, one.id)), None)
+    if found is None:
+        names = ", ".join(one.name for one in known)
+        raise LookupError(f"There is no checkpoint named {name}; there are {names or 'none'}.")
+    return found

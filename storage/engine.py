@@ -1,29 +1,32 @@
-"""Opens the data folder: which SQLite, with which settings, and the two ways to talk to it.
+"""Opens the data folder: which database, with which settings, and the two ways to talk to it.
 
-Reads and writes use separate connections. Every write is a BEGIN IMMEDIATE on the process's one write
-connection, so a decision and what follows from it are one transaction, and the waiting comes before the work.
+Reads and writes use separate connections. Every write takes the lock of all writers first (BEGIN IMMEDIATE;
+on PostgreSQL see `storage.postgres`) on the process's one write connection, so a decision and what follows
+from it are one transaction, and the waiting comes before the work.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from storage import filesystems, migrate
+from storage import damage, filesystems, migrate, postgres
 from storage.errors import BUSY, NotSavedError, in_words
 from storage.locks import FileLock
+from storage.presence import Presence
 
 try:
     import pysqlite3.dbapi2 as pysqlite
@@ -32,13 +35,15 @@ except ImportError:  # wheels exist for Linux only; elsewhere the standard libra
 
 BUSY_TIMEOUT_MS = 10_000
 """How long a statement waits for another process's write before it gives up."""
+UPGRADE_TIMEOUT_MS = 600_000
+"""How long the opening of a server's database waits for another process that changes its tables."""
 READ_CONNECTIONS = 8
 FOLDERS = ("blobs", "runs", "locks", "tmp")
 
 
 @dataclass(frozen=True)
 class Driver:
-    """The SQLite in use, for the log and the health page."""
+    """The database in use, for the log and the health page."""
 
     name: str
     version: str
@@ -69,22 +74,25 @@ def choose_driver(home: Path) -> tuple[ModuleType, Driver]:
 class Database:
     """An open data folder. `read()` and `write()` give sessions; records stay usable after them, detached."""
 
-    def __init__(self, home: Path, url: str, module: ModuleType, driver: Driver) -> None:
+    def __init__(self, home: Path, driver: Driver, *, writer: Engine, reader: Engine) -> None:
         self.home = home
         self.driver = driver
-        self._writer = make_engine(url, module, driver, pool_size=1, begin="BEGIN IMMEDIATE")
-        self._reader = make_engine(
-            url, module, driver, pool_size=READ_CONNECTIONS, begin="BEGIN", query_only=True
-        )
+        self._writer, self._reader = writer, reader
         self._write_lock = threading.Lock()
         self._write_owner: int | None = None
+        self._presence = Presence(home)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the rows are a file of the data folder; else they are a server's."""
+        return self._writer.dialect.name == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One consistent view of the data; SQLite refuses a write in it.
+        """One consistent view of the data; the database refuses a write in it.
 
         Raises:
-            UnreadableError: the file is damaged, or locked for too long.
+            UnreadableError: the file is damaged, or locked for too long; the server has gone.
         """
         with Session(self._reader, expire_on_commit=False) as session:
             try:
@@ -97,11 +105,12 @@ class Database:
         """One transaction: committed and on disk when the block ends, wholly undone when it raises.
 
         Raises:
-            NotSavedError: the disk is full, or another process held the database for too long.
+            NotSavedError: the disk is full, another process held the database for too long, or the server
+                has gone.
         """
         if self._write_owner == threading.get_ident():
             raise RuntimeError("a write inside a write would wait for itself: pass the session on")
-        with self._write_lock, self._gate(), Session(self._writer, expire_on_commit=False) as session:
+        with self._gate(), Session(self._writer, expire_on_commit=False) as session:
             self._write_owner = threading.get_ident()
             try:
                 yield session
@@ -114,9 +123,25 @@ class Database:
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
-        """Our processes queue here: SQLite's own wait backs off to 100 ms and starves whoever is unlucky."""
+        """Our threads queue here, then our processes, no longer than the limit in all. SQLite's own wait
+        backs off to 100 ms and starves whoever is unlucky.
+        """
+        until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+        if not self._write_lock.acquire(timeout=BUSY_TIMEOUT_MS / 1000):
+            raise NotSavedError(BUSY)
+        try:
+            with self._gate_of_processes(until):
+                yield
+        finally:
+            self._write_lock.release()
+
+    @contextmanager
+    def _gate_of_processes(self, until: float) -> Iterator[None]:
+        if not self.is_sqlite:  # the server has a fair queue
+            yield
+            return
         gate = FileLock(self.home / "locks" / "write.lock")
-        if not gate.acquire(blocking=False, timeout_seconds=BUSY_TIMEOUT_MS / 1000):
+        if not gate.acquire(blocking=False, timeout_seconds=max(0.0, until - time.monotonic())):
             raise NotSavedError(BUSY)
         try:
             yield
@@ -127,31 +152,69 @@ class Database:
         """Gives all connections back; the object is of no use afterwards."""
         self._writer.dispose()
         self._reader.dispose()
+        self._presence.leave()
 
 
 def open_database(home: Path, url: str | None = None) -> Database:
     """Opens `home`, making and migrating what is not there yet; safe for many processes at once.
 
+    Args:
+        home: the data folder.
+        url: where the rows are; else what DATABASE_URL says, else a SQLite file in the folder.
+
     Raises:
-        ValueError: `url` is not a SQLite one.
-        SchemaError: the data was written by a newer version of this program.
-        OSError: the folder cannot be written or lies on a network file system, or the file is damaged.
+        ValueError: `url` is neither one of SQLite nor of PostgreSQL.
+        SchemaError: the data was written by a newer version of this program, or by an older one and nobody
+            has allowed the change of a server's tables.
+        OSError: the folder or the server cannot be used, or does not keep what it acknowledges.
+        DamagedError: the file is damaged, or gone; the sentence names the newest good backup.
     """
-    if url is not None and make_url(url).get_backend_name() != "sqlite":
-        raise ValueError(
-            "expected a sqlite:/// address, got another database: this version keeps SQLite only"
-        )
+    text = url or os.environ.get(postgres.URL_VARIABLE) or f"sqlite:///{home / 'app.db'}"
+    server = postgres.address_of(text)
     _make_folders(home)
+    if server is None:
+        if url is None:
+            damage.refuse_to_start_empty(home)
+        return _open_file(home, text)
+    try:
+        return _open_server(home, server)
+    except StatementError as error:
+        raise in_words(error, writing=True) from error
+
+
+def _open_file(home: Path, address: str) -> Database:
     filesystems.refuse_network(home)
     module, driver = choose_driver(home)
-    address = url or f"sqlite:///{home / 'app.db'}"
-    database = Database(home, address, module, driver)
+    database = Database(
+        home,
+        driver,
+        writer=make_engine(address, module, driver, pool_size=1, begin="BEGIN IMMEDIATE"),
+        reader=make_engine(
+            address, module, driver, pool_size=READ_CONNECTIONS, begin="BEGIN", query_only=True
+        ),
+    )
     upgrader = make_engine(address, module, driver, pool_size=0, begin="BEGIN IMMEDIATE", foreign_keys=False)
     try:
         migrate.to_head(database._reader, upgrader, home)
     except StatementError as error:
-        raise in_words(error, writing=True) from error
+        database.close()
+        raise damage.told(home, error) from error
     return database
+
+
+def _open_server(home: Path, address: URL) -> Database:
+    filesystems.refuse_unshared(home)
+    reader = postgres.make_engine(
+        address, pool_size=READ_CONNECTIONS, wait_ms=BUSY_TIMEOUT_MS, read_only=True
+    )
+    with ExitStack() as refused:
+        refused.callback(reader.dispose)
+        driver = Driver("PostgreSQL", postgres.version_of(reader), "server", "on")
+        writer = postgres.make_engine(address, pool_size=1, wait_ms=BUSY_TIMEOUT_MS)
+        upgrader = postgres.make_engine(address, pool_size=0, wait_ms=UPGRADE_TIMEOUT_MS, statement_ms=0)
+        migrate.to_head(reader, upgrader, home)
+        refused.pop_all()
+    return Database(home, driver, writer=writer, reader=reader)
 
 
 def _make_folders(home: Path) -> None:

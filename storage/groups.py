@@ -7,14 +7,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, or_, select
+from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, case, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from storage.engine import Database
 from storage.lookup import checked_prompt, next_number, prompt_hash, required
+from storage.masking import mask
 from storage.models import Checkpoint, GroupKind, GroupState, Image, ImageGroup, Score, User
 from storage.ratings_current import current
-from storage.types import canonical_json, utc_now
+from storage.types import utc_now
 
 MAX_SEED = 2**32 - 1
 MAX_CLAIMS = 2
@@ -158,7 +159,8 @@ def add_scores(db: Database, scores: Sequence[ScoreInput]) -> None:
             )
     with db.write() as session:
         for score in scores:
-            session.merge(Score(**vars(score)))
+            reason = None if score.reason is None else mask(score.reason)
+            session.merge(Score(**(vars(score) | {"reason": reason})))
 
 
 def finish_group(db: Database, group_id: str) -> bool:
@@ -176,7 +178,9 @@ def finish_group(db: Database, group_id: str) -> bool:
 
 def fail_group(db: Database, group_id: str, reason: str) -> bool:
     """queued or running -> failed, with a sentence for the page."""
-    return _change(db, group_id, ("queued", "running"), state="failed", reason=reason, finished_at=utc_now())
+    return _change(
+        db, group_id, ("queued", "running"), state="failed", reason=mask(reason), finished_at=utc_now()
+    )
 
 
 def cancel_group(db: Database, group_id: str) -> bool:
@@ -249,6 +253,22 @@ def get_group(db: Database, group_id: str, annotator_id: str | None = None) -> G
         return views(session, [required(session, ImageGroup, group_id, "group")], annotator_id)[0]
 
 
+def get_groups(db: Database, group_ids: Sequence[str]) -> list[GroupView]:
+    """Those of these groups that there are, in this order."""
+    with db.read() as session:
+        found = {g.id: g for g in session.scalars(select(ImageGroup).where(ImageGroup.id.in_(group_ids)))}
+        return views(session, [found[one] for one in dict.fromkeys(group_ids) if one in found])
+
+
+def open_groups(db: Database, kinds: Collection[GroupKind]) -> list[GroupView]:
+    """Groups at work or waiting, in the order in which they are taken up."""
+    is_waiting = case((ImageGroup.state == "running", 0), else_=1)
+    where = ImageGroup.state.in_(("queued", "running")), ImageGroup.kind.in_(kinds)
+    query = select(ImageGroup).where(*where).order_by(is_waiting, _URGENCY, ImageGroup.seq)
+    with db.read() as session:
+        return views(session, list(session.scalars(query)))
+
+
 def recent_groups(
     db: Database,
     *,
@@ -275,47 +295,30 @@ def groups_of_run(db: Database, run_id: str) -> list[GroupView]:
         return views(session, list(session.scalars(query)))
 
 
-def find_group(
-    db: Database,
-    *,
-    prompt: str,
-    checkpoint_id: str,
-    config: dict[str, Any],
-    seeds: Sequence[int],
-    states: Collection[GroupState] = WANTED,
-) -> GroupView | None:
-    """The newest group of exactly these images in one of `states`; None when there is none."""
-    same = (
-        ImageGroup.checkpoint_id == checkpoint_id,
-        ImageGroup.prompt_hash == prompt_hash(prompt),
-        ImageGroup.kind.in_(REUSABLE),
-        ImageGroup.state.in_(states),
-    )
-    with db.read() as session:
-        for group in session.scalars(select(ImageGroup).where(*same).order_by(ImageGroup.seq.desc())):
-            is_same_config = canonical_json(group.config) == canonical_json(config)
-            if group.prompt == prompt and group.seeds == list(seeds) and is_same_config:
-                return views(session, [group])[0]
-    return None
-
-
 def views(session: Session, groups: Sequence[ImageGroup], annotator_id: str | None = None) -> list[GroupView]:
     """Groups with images, scores, ratings and checkpoints: one query for each, however many groups."""
     ids = [group.id for group in groups]
-    checkpoints = {
-        row.id: row
-        for row in session.scalars(
-            select(Checkpoint).where(Checkpoint.id.in_({g.checkpoint_id for g in groups}))
-        )
-    }
+    drawn_by = {"ids": list({group.checkpoint_id for group in groups})}
+    checkpoints = {row.id: row for row in session.scalars(_CHECKPOINTS, drawn_by)}
     scores: dict[str, dict[str, Score]] = {}
-    of_groups = select(Image.id).where(Image.group_id.in_(ids))
-    for score in session.scalars(select(Score).where(Score.image_id.in_(of_groups)).order_by(Score.version)):
+    for score in session.scalars(_SCORES, {"ids": ids}):
         scores.setdefault(score.image_id, {})[score.reward] = score
     ratings = current(session, ids, annotator_id)
     images: dict[str, list[ImageView]] = {group_id: [] for group_id in ids}
-    for image in session.scalars(select(Image).where(Image.group_id.in_(ids)).order_by(Image.index)):
+    for image in session.scalars(_IMAGES, {"ids": ids}):
         rated = ratings[image.group_id]
         stars, is_best = rated.stars.get(image.id), rated.best == image.id
         images[image.group_id].append(ImageView(image, scores.get(image.id, {}), stars, is_best))
     return [GroupView(group, images[group.id], checkpoints[group.checkpoint_id]) for group in groups]
+
+
+# Every vote and every look at a page asks these: to put one together takes longer than to run it.
+_IDS: BindParameter[str] = bindparam("ids", [], expanding=True)
+_CHECKPOINTS = select(Checkpoint).where(Checkpoint.id.in_(_IDS))
+_IMAGES = select(Image).where(Image.group_id.in_(_IDS)).order_by(Image.index)
+_SCORES = (
+    select(Score)
+    .join(Image, Image.id == Score.image_id)
+    .where(Image.group_id.in_(_IDS))
+    .order_by(Score.version)
+)

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 
 from storage.engine import Database
 from storage.lookup import next_number, required
+from storage.masking import mask
 from storage.models import User
 from storage.models_judging import Job, JobState
 from storage.types import utc_now
@@ -53,7 +54,13 @@ def finish_job(db: Database, job_id: str, result: dict[str, Any]) -> bool:
 def fail_job(db: Database, job_id: str, reason: str) -> bool:
     """queued or running -> failed, with a sentence for the page."""
     return _change(
-        db, job_id, ("queued", "running"), state="failed", phase=None, reason=reason, finished_at=utc_now()
+        db,
+        job_id,
+        ("queued", "running"),
+        state="failed",
+        phase=None,
+        reason=mask(reason),
+        finished_at=utc_now(),
     )
 
 
@@ -102,6 +109,13 @@ def recent_jobs(db: Database, kind: str, limit: int = 20) -> list[Job]:
         return list(
             session.scalars(select(Job).where(Job.kind == kind).order_by(Job.seq.desc()).limit(limit))
         )
+
+
+def open_jobs(db: Database) -> list[Job]:
+    """Those at work or waiting, in the order in which they are taken up."""
+    query = select(Job).where(Job.state.in_(("running", "queued"))).order_by(Job.state.desc(), Job.seq)
+    with db.read() as session:
+        return list(session.scalars(query))
 
 
 def jobs_ahead(db: Database, job_id: str) -> int:

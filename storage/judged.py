@@ -12,6 +12,8 @@ from storage.assignments import OFFERED, WAITED_FOR
 from storage.engine import Database
 from storage.models import Checkpoint, Image, ImageGroup, RatingEvent, Score, User
 from storage.models_judging import PreferenceFit, VoteSnapshot
+from storage.models_studio import CheckItem
+from storage.rating_kinds import is_check
 from storage.ratings_current import not_undone
 
 _PER_QUERY = 500
@@ -28,9 +30,13 @@ class JudgedGroup:
 
 
 def said_votes(db: Database) -> list[RatingEvent]:
-    """All that was said and not taken back, in order; answers to repeats among them, which are no votes."""
+    """All that was said and not taken back, in order; answers to repeats among them, which are no votes.
+
+    What was said of groups whose answer is known is not among them: storage.checks counts it.
+    """
     with db.read() as session:
-        return not_undone(list(session.scalars(select(RatingEvent).order_by(RatingEvent.seq))))
+        said = not_undone(list(session.scalars(select(RatingEvent).order_by(RatingEvent.seq))))
+    return [event for event in said if not is_check(event)]
 
 
 def judged_groups(db: Database, group_ids: Collection[str]) -> dict[str, JudgedGroup]:
@@ -84,8 +90,8 @@ def snapshot_hashes(db: Database, snapshot_ids: Collection[str]) -> dict[str, st
 
 def unrated_groups(db: Database, limit: int) -> list[str]:
     """Ids of the newest finished groups that could be rated and of which nobody has said anything."""
-    said = select(RatingEvent.group_id)
-    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(OFFERED), ImageGroup.id.not_in(said)
+    known = select(RatingEvent.group_id).union(select(CheckItem.group_id))
+    wanted = ImageGroup.state == "done", ImageGroup.kind.in_(OFFERED), ImageGroup.id.not_in(known)
     with db.read() as session:
         newest = select(ImageGroup.id).where(*wanted).order_by(ImageGroup.seq.desc()).limit(limit)
         return list(session.scalars(newest))

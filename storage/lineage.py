@@ -55,6 +55,9 @@ def lessons_of(db: Database, checkpoint_id: str) -> list[Lesson]:
                 break
             found.append(_lesson(session, one, run))
             one = required(session, Checkpoint, run.parent_checkpoint_id, "checkpoint")
+        if one.origin is not None:
+            unknown = f"{one.name} was imported, and what taught it is not known"
+            found.append(Lesson(0, frozenset(), frozenset(), unknown))
     return found
 
 

@@ -23,10 +23,14 @@ class GaveUpError(Exception):
 
 
 class FileLock:
-    """An exclusive flock on `path`; the descriptor is inheritable, so that children may share the hold."""
+    """An exclusive flock on `path`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        is_shared: the descriptor is inheritable, so that children may share the hold.
+    """
+
+    def __init__(self, path: Path, *, is_shared: bool = True) -> None:
+        self.path, self.is_shared = path, is_shared
         self._fd: int | None = None
 
     @classmethod
@@ -43,6 +47,11 @@ class FileLock:
             raise RuntimeError(f"the lock {self.path.name} is not held: acquire it first")
         return self._fd
 
+    @property
+    def is_mine(self) -> bool:
+        """Whether this object holds it."""
+        return self._fd is not None
+
     def acquire(self, blocking: bool = True, timeout_seconds: float = _PROBE_SECONDS) -> bool:
         """Takes the lock; without `blocking`, returns False when somebody else holds it till the timeout."""
         if self._fd is not None:
@@ -54,7 +63,7 @@ class FileLock:
         elif not _try_for(fd, timeout_seconds):
             os.close(fd)
             return False
-        os.set_inheritable(fd, True)
+        os.set_inheritable(fd, self.is_shared)
         self._fd = fd
         return True
 
@@ -69,6 +78,11 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def end_at_exec(self) -> None:
+        """A program that this process becomes holds it no more; children that inherited it still do."""
+        if self._fd is not None:
+            os.set_inheritable(self._fd, False)
 
     def __enter__(self) -> FileLock:
         self.acquire()
@@ -102,7 +116,7 @@ def is_held(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _try(fd)
+        return not _try(fd, fcntl.LOCK_SH)  # shared: two who look at once do not see each other
     finally:
         os.close(fd)
 
@@ -143,7 +157,7 @@ class Turnstile:
         self._tickets.mkdir(parents=True, exist_ok=True)
         with FileLock(self._issue):
             number = max(self._numbers(), default=0) + 1
-            ticket = FileLock(self._path(number))
+            ticket = FileLock(self._path(number), is_shared=False)  # a turn is one process's
             ticket.acquire()
         return number, ticket
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, MetaData, String, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from storage.types import FiniteJSON, SafeText, UTCDateTime, new_id, utc_now
+from storage.types import FiniteJSON, LongInteger, SafeText, UTCDateTime, new_id, utc_now
 
 Role = Literal["viewer", "annotator", "artist", "trainer", "admin"]
 CheckpointState = Literal["committed", "bad", "pruned"]
@@ -18,21 +18,22 @@ GroupState = Literal["queued", "running", "done", "failed", "canceled"]
 Outcome = Literal["rated", "skipped", "expired"]
 RatingKind = Literal["stars", "best", "pair", "rank", "flags", "skip", "undo"]
 RunState = Literal[
-    "queued",
-    "starting",
-    "running",
-    "stopping",
-    "stopped",
-    "paused",
-    "completed",
-    "failed",
-    "lost",
+    "queued", "starting", "running", "stopping", "stopped", "paused", "completed", "failed", "lost",
     "canceled",
-]
+]  # fmt: skip
 WorkerState = Literal["starting", "idle", "generating", "scoring", "stopped"]
 
-MAX_PROMPT_LENGTH = 2_000
-"""Characters."""
+_KINDS = (Role, CheckpointState, Split, GroupKind, GroupState, Outcome, RatingKind, RunState, WorkerState)
+
+MAX_PROMPT_LENGTH = 2_000  # characters
+_WORTH = "CASE WHEN kind = 'rollout' THEN -1.0 ELSE coalesce(priority, 1e9) END"
+_COLUMNS: dict[Any, Any] = {
+    **dict.fromkeys(_KINDS, String(16)),
+    str: SafeText,
+    datetime: UTCDateTime,
+    dict[str, Any]: FiniteJSON,
+    list[int]: FiniteJSON,
+}
 
 
 class Record(DeclarativeBase):
@@ -47,25 +48,7 @@ class Record(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
-    type_annotation_map = {
-        str: SafeText,
-        datetime: UTCDateTime,
-        dict[str, Any]: FiniteJSON,
-        list[int]: FiniteJSON,
-    } | {
-        kind: String(16)
-        for kind in (
-            Role,
-            CheckpointState,
-            Split,
-            GroupKind,
-            GroupState,
-            Outcome,
-            RatingKind,
-            RunState,
-            WorkerState,
-        )
-    }
+    type_annotation_map = _COLUMNS
 
 
 def own_id() -> Mapped[str]:
@@ -93,6 +76,10 @@ class User(Record):
     role: Mapped[Role]
     active: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    preferences: Mapped[dict[str, Any] | None]
+    """What they chose for themselves: keys of the Rate page, what they have seen."""
+    password_hash: Mapped[str | None]
+    """argon2id; None for who has not set a password yet, and so cannot log in."""
 
 
 class BaseModel(Record):
@@ -128,6 +115,12 @@ class Checkpoint(Record):
     votes: Mapped[dict[str, Any] | None]
     """Ratings that it learned from."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    origin: Mapped[str | None]
+    """The file that it was imported from."""
+    promoted_at: Mapped[datetime | None]
+    """Since when it is the candidate to use."""
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Somebody keeps it: no rule of retention removes its files."""
 
 
 class PromptSet(Record):
@@ -164,6 +157,8 @@ class ImageGroup(Record):
         known("state", GroupState),
         CheckConstraint(f"length(prompt) <= {MAX_PROMPT_LENGTH}", name="prompt_length"),
         Index("ix_image_group_state_seq", "state", "seq"),
+        Index("ix_image_group_phase_state", "phase", "state"),
+        Index("ix_image_group_offer", "state", "attention", "worth", "seq", "kind", "overlap", "id"),
         Index("ix_image_group_kind_seq", "kind", "seq"),
         Index("ix_image_group_checkpoint_id_prompt_hash", "checkpoint_id", "prompt_hash"),
     )
@@ -186,6 +181,12 @@ class ImageGroup(Record):
     """How often a worker took it up; a group that kills its worker is not tried for ever."""
     priority: Mapped[float | None]
     """How much a rating of it would teach, from the last fit; the higher, the sooner it is offered."""
+    worth: Mapped[float] = mapped_column(Computed(_WORTH, persisted=True))
+    """The same, of every group: what no head looked at comes first, what a run has drawn last."""
+    overlap: Mapped[int | None]
+    """How many people should rate it; None: as the studio's rule says."""
+    attention: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many people judged it or are at it; `storage.assignments` counts."""
     created_by: Mapped[str] = ref("user.id")
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
@@ -200,7 +201,7 @@ class Image(Record):
     id: Mapped[str] = own_id()
     group_id: Mapped[str] = ref("image_group.id")
     index: Mapped[int]
-    seed: Mapped[int]
+    seed: Mapped[int] = mapped_column(LongInteger)
     sha256: Mapped[str] = mapped_column(String(64), index=True)
     width: Mapped[int]
     height: Mapped[int]
@@ -211,7 +212,10 @@ class Score(Record):
     """What one version of one reward says about one image: a value, or None and the reason."""
 
     __tablename__ = "score"
-    __table_args__ = (CheckConstraint("value IS NOT NULL OR reason IS NOT NULL", name="value_or_reason"),)
+    __table_args__ = (
+        CheckConstraint("value IS NOT NULL OR reason IS NOT NULL", name="value_or_reason"),
+        Index("ix_score_reward_value", "reward", "value"),
+    )
     image_id: Mapped[str] = ref("image.id", primary_key=True)
     reward: Mapped[str] = mapped_column(primary_key=True)
     version: Mapped[str] = mapped_column(primary_key=True)
@@ -298,7 +302,19 @@ class Run(Record):
     attempt: Mapped[int] = mapped_column(default=0)
     """Claims so far; every write from a process of the run carries it."""
     stop_requested_at: Mapped[datetime | None]
+    pause_requested_at: Mapped[datetime | None]
+    save_requested_at: Mapped[datetime | None]
+    sample_requested_at: Mapped[datetime | None]
+    """When somebody last asked for it; the trainer clears it once it is done."""
+    prompt_set_id: Mapped[str | None] = ref("prompt_set.id")
+    """The version of the set that its prompts were taken from."""
+    follows_id: Mapped[str | None] = ref("run.id")
+    """The run whose last checkpoint it starts from; it waits until that one is complete."""
     reason: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The higher, the sooner it is claimed; runs of equal priority go by their number."""
+    stalled_at: Mapped[datetime | None]
+    """Since when a live run makes no progress; None while it does."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -313,7 +329,7 @@ class RunAttempt(Record):
     host: Mapped[str]
     boot_id: Mapped[str]
     pid: Mapped[int | None]
-    pid_start: Mapped[int | None]
+    pid_start: Mapped[int | None] = mapped_column(LongInteger)
     """Clock ticks since boot."""
     started_at: Mapped[datetime] = mapped_column(default=utc_now)
     ended_at: Mapped[datetime | None]
@@ -333,6 +349,8 @@ class RunBeat(Record):
     num_updates: Mapped[int]
     phase: Mapped[str]
     seconds_per_update: Mapped[float | None]
+    progress_at: Mapped[datetime | None]
+    """When update or phase last changed: a beat without progress is a process that hangs."""
 
 
 class RunEvent(Record):

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from storage.engine import Database
+from storage.exclusion import counted
 from storage.groups import GroupView, views
 from storage.models import ImageGroup, RatingEvent
 from storage.ratings_current import RatingsView, standing, view_of
@@ -24,7 +25,8 @@ def rated_groups(db: Database, limit: int) -> list[RatedGroup]:
     """The groups about whose images somebody said something that still stands, the last rated first.
 
     Args:
-        limit: how many rated groups are looked at; those whose ratings were all taken back are left out.
+        limit: how many rated groups are looked at; those whose ratings were all taken back, or do not count,
+            are left out.
     """
     last = func.max(RatingEvent.seq)
     query = select(RatingEvent.group_id).where(RatingEvent.kind.not_in(("skip", "undo")))
@@ -41,7 +43,7 @@ def _said(session: Session, ids: list[str]) -> dict[str, list[RatingsView]]:
     """By group, of each annotator in turn; who only skipped says nothing."""
     query = select(RatingEvent).where(RatingEvent.group_id.in_(ids)).order_by(RatingEvent.seq)
     by_person: dict[tuple[str, str], list[RatingEvent]] = {}
-    for event in standing(list(session.scalars(query))):
+    for event in counted(session, standing(list(session.scalars(query)))):
         by_person.setdefault((event.group_id, event.annotator_id), []).append(event)
     found: dict[str, list[RatingsView]] = {group_id: [] for group_id in ids}
     for (group_id, _), events in by_person.items():

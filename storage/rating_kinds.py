@@ -13,12 +13,18 @@ Flag = Literal["broken", "wrong_prompt", "unsafe", "other"]
 """What can be wrong with an image, or with a whole group."""
 PairOutcome = Literal["left", "right", "tie", "bad"]
 """`bad`: neither of the two is any good."""
+SkipReason = Literal["unclear", "cannot", "sensitive"]
+"""The prompt is unclear; one cannot judge; it is not for this person's eyes."""
 
-REPEAT = "repeat"
+Mark = Literal["", "repeat", "check"]
+REPEAT: Mark = "repeat"
 """Key in the payload of what was said when a group was asked a second time; only storage writes it."""
+CHECK: Mark = "check"
+"""Key in the payload of what was said of a group whose answer is known (storage.checks); likewise."""
 MAX_KEY_LENGTH = 64
 MAX_NOTE_LENGTH = 500
 """Characters."""
+_MARKS: tuple[Mark, ...] = (REPEAT, CHECK)
 _KINDS = ("stars", "best", "pair", "rank", "flags", "skip")
 
 
@@ -27,12 +33,13 @@ class RatingInput:
     """One act of one of these kinds:
 
     stars: an image and 1..5.
-    best: an image.
+    best: an image; payload {"worst": id of another image} or empty.
     pair: payload {"left": image id, "right": image id, "outcome": a PairOutcome}.
-    rank: payload {"order": [[image ids that tie], ...]}, best first, at least two images of the group.
+    rank: payload {"order": [[image ids that tie], ...]}, best first, at least two images of the group; with
+        "none_good": true beside a single list where none of these is any good.
     flags: an image, or None for the whole group; payload {"flags": [Flags], "note": text or absent}. No flags
         take back those that were given before.
-    skip: nothing else.
+    skip: payload {"reason": a SkipReason} or empty.
     """
 
     client_key: str
@@ -62,13 +69,14 @@ def check_shape(rating: RatingInput) -> None:
     needs_image = rating.kind in ("stars", "best")
     if rating.kind != "flags" and (rating.image_id is not None) != needs_image:
         raise ValueError(f"{rating.kind} needs {'an' if needs_image else 'no'} image")
-    if REPEAT in rating.payload:
-        raise ValueError(
-            f"expected a payload without {REPEAT!r}: storage knows by itself what was asked twice"
-        )
+    for mark in _MARKS:
+        if mark in rating.payload:
+            raise ValueError(f"expected a payload without {mark!r}: storage knows by itself what is no vote")
     check = _PAYLOADS.get(rating.kind)
     if check is not None:
         check(rating.payload)
+    if rating.kind == "best" and rating.payload.get("worst") == rating.image_id:
+        raise ValueError("the best image cannot be the worst as well: choose another one as the worst")
 
 
 def check_key(client_key: str) -> None:
@@ -83,6 +91,8 @@ def check_key(client_key: str) -> None:
 def images_of(rating: RatingInput) -> list[str]:
     """Ids of the images that it speaks of; for a shape that was checked."""
     named = [rating.image_id] if rating.image_id is not None else []
+    if rating.kind == "best" and "worst" in rating.payload:
+        return [*named, rating.payload["worst"]]
     if rating.kind == "pair":
         return [rating.payload["left"], rating.payload["right"]]
     if rating.kind == "rank":
@@ -110,14 +120,46 @@ def pair_key(payload: Mapping[str, Any]) -> frozenset[str]:
     return frozenset((payload["left"], payload["right"]))
 
 
+def mark_of(event: RatingEvent) -> Mark:
+    """Why what was said is no vote; empty where it is one."""
+    return next((mark for mark in _MARKS if event.payload.get(mark)), "")
+
+
+def is_vote(event: RatingEvent) -> bool:
+    """Whether it counts: neither a second answer to the same question nor one whose answer is known."""
+    return mark_of(event) == ""
+
+
 def is_repeat(event: RatingEvent) -> bool:
     """Whether it was said when the group was asked a second time, and so is no vote."""
-    return bool(event.payload.get(REPEAT))
+    return mark_of(event) == REPEAT
+
+
+def is_check(event: RatingEvent) -> bool:
+    """Whether it was said of a group whose answer is known, and so is no vote."""
+    return mark_of(event) == CHECK
+
+
+def marked(payload: Mapping[str, Any], mark: Mark) -> dict[str, Any]:
+    """A payload as it is kept."""
+    return dict(payload) | ({mark: True} if mark else {})
 
 
 def said_in(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A payload as it was given."""
-    return {key: value for key, value in payload.items() if key != REPEAT}
+    return {key: value for key, value in payload.items() if key not in _MARKS}
+
+
+def _check_best(payload: Mapping[str, Any]) -> None:
+    _only(payload, "best", ("worst",))
+    if "worst" in payload and not isinstance(payload["worst"], str):
+        raise ValueError(f"expected the worst image by its id, got {payload['worst']!r}")
+
+
+def _check_skip(payload: Mapping[str, Any]) -> None:
+    _only(payload, "skip", ("reason",))
+    if "reason" in payload and payload["reason"] not in get_args(SkipReason):
+        raise ValueError(f"expected a reason of {_listed(SkipReason)}, or none, got {payload['reason']!r}")
 
 
 def _check_pair(payload: Mapping[str, Any]) -> None:
@@ -132,7 +174,7 @@ def _check_pair(payload: Mapping[str, Any]) -> None:
 
 
 def _check_rank(payload: Mapping[str, Any]) -> None:
-    _only(payload, "rank", ("order",))
+    _only(payload, "rank", ("order", "none_good"))
     order = payload.get("order")
     is_lists = isinstance(order, list | tuple) and all(
         isinstance(tied, list | tuple) and tied for tied in order
@@ -145,6 +187,10 @@ def _check_rank(payload: Mapping[str, Any]) -> None:
         )
     if len(set(named)) != len(named):
         raise ValueError("an image stands twice in the order: name each image once")
+    if "none_good" in payload and (payload["none_good"] is not True or len(payload["order"]) != 1):
+        raise ValueError(
+            "none_good stands beside one list of images that tie, and is true: leave it out else"
+        )
 
 
 def _check_flags(payload: Mapping[str, Any]) -> None:
@@ -174,6 +220,8 @@ def _listed(kind: Any) -> str:
 
 
 _PAYLOADS: dict[str, Callable[[Mapping[str, Any]], None]] = {
+    "best": _check_best,
+    "skip": _check_skip,
     "pair": _check_pair,
     "rank": _check_rank,
     "flags": _check_flags,

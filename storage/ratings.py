@@ -6,33 +6,42 @@ the same key changes nothing and gets the same answer, so a client may repeat a 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, select
 from sqlalchemy.orm import Session
 
-from storage import assignments
+from storage import assignments, offers
 from storage.engine import Database
 from storage.groups import GroupView, views
 from storage.lookup import next_number, required
 from storage.models import Assignment, Image, ImageGroup, Outcome, RatingEvent, User
+from storage.models_studio import CheckItem
+from storage.offers import Waiting
 from storage.rating_kinds import (
+    CHECK,
     REPEAT,
+    Mark,
     check_key,
     check_shape,
     images_of,
-    is_repeat,
+    mark_of,
+    marked,
     replaces,
     said_in,
 )
 from storage.rating_kinds import RatingInput as RatingInput
 from storage.ratings_current import RatingsView, current, not_undone, view_of
-from storage.types import canonical_json, new_id, utc_now
+from storage.types import UTCDateTime, canonical_json, new_id, utc_now
 
 LEASE_SECONDS = 600
+UNDO_BACK = 20
+"""Acts: what lies further back stays."""
+UNDO_WITHIN = timedelta(hours=12)
+"""A sitting: what is older stays."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Progress:
     """Groups that `next_task` would still offer."""
     rated_today: int
     """Since midnight UTC."""
+    answered: int = field(default=0, compare=False)
+    """Tasks that were answered ever, those among them that were no votes; practice is none."""
 
 
 def rate(db: Database, rating: RatingInput) -> RatingEvent:
@@ -57,11 +68,13 @@ def rate(db: Database, rating: RatingInput) -> RatingEvent:
     """
     check_shape(rating)
     with db.write() as session:
-        again = assignments.is_asked_again(session, rating.group_id, rating.annotator_id)
-        event, is_new = _keep(session, rating, new_id(), again)
+        mark = _mark(session, rating.group_id, rating.annotator_id)
+        said = _said(session, rating.annotator_id, rating.group_id)
+        event, is_new = _keep(session, rating, new_id(), mark, said)
         if is_new:
             outcome: Outcome = "skipped" if rating.kind == "skip" else "rated"
-            assignments.touch(session, rating.group_id, rating.annotator_id, outcome, LEASE_SECONDS, again)
+            whose = rating.group_id, rating.annotator_id
+            assignments.touch(session, *whose, outcome, LEASE_SECONDS, mark == REPEAT)
         return event
 
 
@@ -88,19 +101,22 @@ def submit(
         check_shape(rating)
     act_id = new_id()
     with db.write() as session:
-        again = assignments.is_asked_again(session, group_id, annotator_id)
-        kept = [_keep(session, rating, act_id, again)[0] for rating in ratings]
-        again = is_repeat(kept[-1]) if kept else again  # a repeated call is what it was the first time
-        session.flush()
-        said = view_of(_said(session, annotator_id, group_id, again))
-        if said.says_nothing():
+        mark = _mark(session, group_id, annotator_id)
+        said = _said(session, annotator_id, group_id)
+        kept = [_keep(session, rating, act_id, mark, said)[0] for rating in ratings]
+        mark = mark_of(kept[-1]) if kept else mark  # a repeated call is what it was the first time
+        now = view_of([event for event in said if mark_of(event) == mark])
+        if now.says_nothing():
             raise ValueError("nothing was rated: give stars, choose the best image, or skip the group")
-        assignments.finish(session, group_id, annotator_id, "skipped" if said.skipped else "rated", again)
+        outcome: Outcome = "skipped" if now.skipped else "rated"
+        assignments.finish(session, group_id, annotator_id, outcome, mark == REPEAT)
         return _lease_next(session, annotator_id, LEASE_SECONDS, exclude)
 
 
 def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None:
     """Takes back the annotator's last act that still stands, and opens its group for them again.
+
+    Of the last `UNDO_BACK` acts, and of one sitting: not what was said long ago.
 
     Args:
         client_key: the key of the undo itself; a repeat returns the same event.
@@ -120,13 +136,14 @@ def undo(db: Database, annotator_id: str, client_key: str) -> RatingEvent | None
         event = RatingEvent(
             client_key=client_key, annotator_id=annotator_id, group_id=last.group_id, kind="undo"
         )
-        again = is_repeat(last)
-        event.act_id, event.supersedes_id, event.payload = last.act_id, last.id, _marked({}, again)
+        mark = mark_of(last)
+        event.act_id, event.supersedes_id, event.payload = last.act_id, last.id, marked({}, mark)
         event.seq = next_number(session, RatingEvent.seq)
         session.add(event)
         session.flush()
-        if view_of(_said(session, annotator_id, last.group_id, again)).says_nothing():
-            assignments.reopen(session, last.group_id, annotator_id, LEASE_SECONDS, again)
+        said = _said(session, annotator_id, last.group_id)
+        if view_of([one for one in said if mark_of(one) == mark]).says_nothing():
+            assignments.reopen(session, last.group_id, annotator_id, LEASE_SECONDS, mark == REPEAT)
         return event
 
 
@@ -143,8 +160,9 @@ def next_task(
     """The group to rate now, on lease; None when all are done.
 
     First the one on lease already, then groups that a run waits for, then the least rated; among these the
-    one whose rating would teach most, or one in seven times any, or where nothing is known the newest. Now
-    and then a group comes a second time (`assignments.REPEAT_EVERY`): what is said then is no vote.
+    one whose rating would teach most, or one in seven times any, or where nothing is known the newest. A
+    group that has its raters comes to nobody else (storage.rating_rules). Now and then a group comes a second
+    time, or one whose answer is known: what is said then is no vote.
     """
     with db.write() as session:
         required(session, User, annotator_id, "annotator")
@@ -160,31 +178,37 @@ def lease_group(db: Database, annotator_id: str, group_id: str) -> GroupView | N
         return None if group is None else views(session, [group], annotator_id)[0]
 
 
-def upcoming(
-    db: Database, annotator_id: str, exclude: Collection[str] = (), limit: int = 1
-) -> list[GroupView]:
-    """What `next_task` would offer next, without a lease: for fetching the images ahead of time."""
+def images_ahead(db: Database, annotator_id: str, exclude: Collection[str], limit: int) -> list[str]:
+    """Ids of the images of what most likely comes next: all that a browser needs to load them ahead. Repeats
+    and groups with a known answer, which come now and then, are not foreseen.
+    """
     with db.read() as session:
-        required(session, User, annotator_id, "annotator")
-        return views(session, assignments.upcoming(session, annotator_id, exclude, limit), annotator_id)
+        groups = offers.likely(session, annotator_id, exclude, limit)
+        of_group = [
+            (groups.index(group), image) for image, group in session.execute(_IMAGES, {"groups": groups})
+        ]
+    return [image for _, image in sorted(of_group, key=lambda one: one[0])]
 
 
 def progress(db: Database, annotator_id: str) -> Progress:
     """How many groups this annotator rated, skipped and has left."""
-    midnight = datetime.combine(utc_now().date(), time(), UTC)
-    mine = and_(Assignment.annotator_id == annotator_id, Assignment.is_repeat.is_(False))
+    said = {"annotator": annotator_id, "midnight": datetime.combine(utc_now().date(), time(), UTC)}
     with db.read() as session:
         required(session, User, annotator_id, "annotator")
-        count = func.count(Assignment.group_id.distinct())
-        return Progress(
-            rated=session.scalar(select(count).where(mine, Assignment.outcome == "rated")) or 0,
-            skipped=session.scalar(select(count).where(mine, Assignment.outcome == "skipped")) or 0,
-            open=assignments.open_count(session, annotator_id),
-            rated_today=session.scalar(
-                select(count).where(mine, Assignment.outcome == "rated", Assignment.done_at >= midnight)
-            )
-            or 0,
-        )
+        done, passed, today, ever = session.execute(_PROGRESS, said).one()
+        return Progress(done, passed, offers.open_count(session, annotator_id), today, ever)
+
+
+def waiting(db: Database, annotator_id: str) -> Waiting:
+    """What other people hold and may give back to this annotator."""
+    with db.read() as session:
+        return offers.waiting(session, annotator_id, utc_now())
+
+
+def stay(db: Database, annotator_id: str, group_id: str) -> None:
+    """Somebody is still at a group that they have on lease: it is theirs for longer."""
+    with db.write() as session:
+        assignments.renew(session, annotator_id, group_id, timedelta(seconds=LEASE_SECONDS))
 
 
 def _lease_next(
@@ -194,49 +218,57 @@ def _lease_next(
     return None if group is None else views(session, [group], annotator_id)[0]
 
 
-def _said(session: Session, annotator_id: str, group_id: str, again: bool) -> list[RatingEvent]:
-    """What the annotator said about the group and did not take back, in order.
+def _mark(session: Session, group_id: str, annotator_id: str) -> Mark:
+    """Why what the annotator says of the group now is no vote; empty where it is one."""
+    if session.get(CheckItem, group_id) is not None:
+        return CHECK
+    return REPEAT if assignments.is_asked_again(session, group_id, annotator_id) else ""
 
-    Args:
-        again: when asked a second time, rather than as votes.
+
+def _said(session: Session, annotator_id: str, group_id: str) -> list[RatingEvent]:
+    """What the annotator said about the group and did not take back, in order: votes, second answers, and
+    those to a known question.
     """
-    mine = RatingEvent.annotator_id == annotator_id, RatingEvent.group_id == group_id
-    events = list(session.scalars(select(RatingEvent).where(*mine).order_by(RatingEvent.seq)))
-    return [event for event in not_undone(events) if is_repeat(event) == again]
+    found = session.scalars(_MINE, {"annotator": annotator_id, "group": group_id})
+    return not_undone(list(found))
 
 
 def _last_act(session: Session, annotator_id: str) -> RatingEvent | None:
-    """The annotator's last event that stands, of any group."""
+    """The annotator's last event that stands, of any group; None where it lies too far back."""
     mine = RatingEvent.annotator_id == annotator_id
     undone = select(RatingEvent.act_id).where(mine, RatingEvent.kind == "undo")
     query = select(RatingEvent).where(mine, RatingEvent.act_id.not_in(undone))
-    return session.scalar(query.order_by(RatingEvent.seq.desc()).limit(1))
+    last = session.scalar(query.order_by(RatingEvent.seq.desc()).limit(1))
+    if last is None or last.created_at < utc_now() - UNDO_WITHIN:
+        return None
+    since = mine, RatingEvent.seq >= last.seq, RatingEvent.kind != "undo"
+    back = session.scalar(select(func.count(RatingEvent.act_id.distinct())).where(*since)) or 0
+    return last if back <= UNDO_BACK else None
 
 
-def _keep(session: Session, rating: RatingInput, act_id: str, again: bool) -> tuple[RatingEvent, bool]:
-    """The event and whether it is new. Reads and writes under one lock, so no key is used twice."""
-    known = session.scalar(select(RatingEvent).where(RatingEvent.client_key == rating.client_key))
+def _keep(
+    session: Session, rating: RatingInput, act_id: str, mark: Mark, said: list[RatingEvent]
+) -> tuple[RatingEvent, bool]:
+    """The event and whether it is new. Reads and writes under one lock, so no key is used twice.
+
+    Args:
+        said: what stands of the annotator in this group; a new event joins it.
+    """
+    known = session.scalar(_KNOWN, {"key": rating.client_key})
     if known is not None:
         return _same_act(known, _words(rating), _words(known)), False
     _check_rows(session, rating)
-    earlier = [
-        event
-        for event in _said(session, rating.annotator_id, rating.group_id, again)
-        if replaces(rating, event)
-    ]
+    earlier = [event for event in said if mark_of(event) == mark and replaces(rating, event)]
     if rating.kind == "flags" and not rating.payload["flags"] and not earlier:
         raise ValueError("no flags take back earlier ones, and there are none: name at least one flag")
     event = RatingEvent(act_id=act_id, **vars(rating))
-    event.payload = _marked(rating.payload, again)
+    event.payload = marked(rating.payload, mark)
     event.supersedes_id = earlier[-1].id if earlier else None
     event.seq = next_number(session, RatingEvent.seq)
     session.add(event)
     session.flush()
+    said.append(event)
     return event, True
-
-
-def _marked(payload: Mapping[str, Any], again: bool) -> dict[str, Any]:
-    return dict(payload) | ({REPEAT: True} if again else {})
 
 
 def _words(act: RatingInput | RatingEvent) -> tuple[Any, ...]:
@@ -262,3 +294,37 @@ def _check_rows(session: Session, rating: RatingInput) -> None:
     for image_id in images_of(rating):
         if required(session, Image, image_id, "image").group_id != group.id:
             raise ValueError("the image is not in this group: reload the page and rate again")
+
+
+def _counts() -> Select[int, int, int, int]:
+    """Of one annotator: groups rated, skipped and rated since midnight, and tasks answered ever."""
+    known = select(CheckItem.group_id)
+    practice = known.where(CheckItem.is_practice)
+    of_vote = and_(Assignment.is_repeat.is_(False), Assignment.group_id.not_in(known))
+    rated, skipped = Assignment.outcome == "rated", Assignment.outcome == "skipped"
+    today = Assignment.done_at >= bindparam("midnight", type_=UTCDateTime())
+
+    def groups(*which: ColumnElement[bool]) -> ColumnElement[int]:
+        return func.count(case((and_(*which), Assignment.group_id)).distinct())
+
+    wanted = groups(of_vote, rated), groups(of_vote, skipped), groups(of_vote, rated, today)
+    answered = func.count(case((and_(rated, Assignment.group_id.not_in(practice)), 1)))
+    return select(*wanted, answered).where(Assignment.annotator_id == bindparam("annotator", ""))
+
+
+# Every vote asks these: to put one together takes longer than to run it, so it is done once.
+_PROGRESS = _counts()
+_KNOWN = select(RatingEvent).where(RatingEvent.client_key == bindparam("key", ""))
+_MINE = (
+    select(RatingEvent)
+    .where(
+        RatingEvent.annotator_id == bindparam("annotator", ""),
+        RatingEvent.group_id == bindparam("group", ""),
+    )
+    .order_by(RatingEvent.seq)
+)
+_IMAGES = (
+    select(Image.id, Image.group_id)
+    .where(Image.group_id.in_(bindparam("groups", [], expanding=True)))
+    .order_by(Image.index)
+)

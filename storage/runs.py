@@ -13,10 +13,12 @@ from typing import Any
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
+from storage import following, stalls
 from storage.engine import Database
 from storage.errors import StaleAttemptError
 from storage.lookup import config_hash, next_number, required
-from storage.models import Checkpoint, Metric, Run, RunAttempt, RunBeat, RunEvent, RunState, User
+from storage.masking import mask
+from storage.models import Checkpoint, Metric, PromptSet, Run, RunAttempt, RunBeat, RunEvent, RunState, User
 from storage.types import utc_now
 
 MOVES: dict[RunState, frozenset[RunState]] = {
@@ -28,10 +30,10 @@ MOVES: dict[RunState, frozenset[RunState]] = {
     "paused": frozenset({"queued", "stopped"}),
     "failed": frozenset({"queued"}),
     "lost": frozenset({"queued"}),
-    "completed": frozenset(),
+    "completed": frozenset({"queued"}),
     "canceled": frozenset(),
 }
-"""State to the states that may follow it."""
+"""State to the states that may follow it. A completed run is queued again only where it is extended."""
 ACTIVE: tuple[RunState, ...] = ("starting", "running", "stopping")
 """States with processes; one run per host at a time."""
 QUEUED: tuple[RunState, ...] = ("queued",)
@@ -40,15 +42,29 @@ RESUMABLE: tuple[RunState, ...] = ("stopped", "failed", "lost", "paused")
 ENDED: frozenset[RunState] = frozenset({"stopped", "completed", "failed", "lost", "canceled"})
 AT_REST: frozenset[RunState] = ENDED | {"paused"}
 """Only a person moves a run from here (or, from `lost`, the dispatcher that wrote it)."""
+_NO_WISHES = dict.fromkeys(("pause_requested_at", "save_requested_at", "sample_requested_at"))
 
 
 def create_run(
-    db: Database, *, name: str, owner_id: str, parent_checkpoint_id: str, config: dict[str, Any]
+    db: Database,
+    *,
+    name: str,
+    owner_id: str,
+    parent_checkpoint_id: str,
+    config: dict[str, Any],
+    prompt_set_id: str | None = None,
+    follows_id: str | None = None,
 ) -> Run:
     """Queues a run. `config` is a RunConfig's dump, stored word for word.
 
+    Args:
+        prompt_set_id: the version of the set that its prompts were taken from.
+        follows_id: the run whose last checkpoint it starts from, once that one is complete; until then the
+            parent stands for the base (`storage.following`).
+
     Raises:
-        ValueError: empty name. LookupError: unknown owner; unknown, damaged or pruned checkpoint.
+        ValueError: empty name; a run to follow that cannot be followed. LookupError: unknown owner, set or
+            run; unknown, damaged or pruned checkpoint.
     """
     if not name.strip():
         raise ValueError("the run has no name: give it one")
@@ -57,7 +73,12 @@ def create_run(
         parent = required(session, Checkpoint, parent_checkpoint_id, "checkpoint")
         if parent.state != "committed":
             raise LookupError(f"the files of checkpoint {parent.name} are {parent.state}: choose another one")
+        if prompt_set_id is not None:
+            required(session, PromptSet, prompt_set_id, "prompt set")
+        if follows_id is not None:
+            following.check_follows(session, follows_id, parent)
         run = Run(name=name.strip(), owner_id=owner_id, parent_checkpoint_id=parent.id, config=config)
+        run.prompt_set_id, run.follows_id = prompt_set_id, follows_id
         run.config_hash, run.number = config_hash(config), next_number(session, Run.number)
         session.add(run)
         session.flush()
@@ -110,10 +131,10 @@ def move(
         if to not in MOVES[state]:
             raise ValueError(f"a run cannot go from {state} to {to}: it can go to {sorted(MOVES[state])}")
     with db.write() as session:
-        return _move(session, required(session, Run, run_id, "run"), to, from_states, attempt, reason)
+        return move_in(session, required(session, Run, run_id, "run"), to, from_states, attempt, reason)
 
 
-def _move(
+def move_in(
     session: Session,
     run: Run,
     to: RunState,
@@ -121,12 +142,15 @@ def _move(
     attempt: int | None = None,
     reason: str | None = None,
 ) -> bool:
+    """`move` inside a transaction under way, for what is decided and done in one."""
     if run.state not in from_states or attempt not in (None, run.attempt):
         return False
-    was, now = run.state, utc_now()
-    values: dict[str, Any] = {"state": to, "version": run.version + 1, "reason": reason}
+    was, now, reason = run.state, utc_now(), None if reason is None else mask(reason)
+    values: dict[str, Any] = {"state": to, "version": run.version + 1, "reason": reason, "stalled_at": None}
     if to == "queued":
         values |= {"stop_requested_at": None, "finished_at": None}
+    if to in AT_REST - {"lost"}:  # a lost run is queued again by itself, and still asked for the same
+        values |= _NO_WISHES
     if to == "running" and run.started_at is None:
         values["started_at"] = now
     if to in ENDED:
@@ -144,8 +168,11 @@ def _move(
 
 
 def claim_run(db: Database, *, host: str, boot_id: str) -> Run | None:
-    """The oldest queued run, now starting, with attempt and first beat; None while the host is busy."""
-    query = select(Run).where(Run.state == "queued").order_by(Run.number).limit(1)
+    """The first queued run that waits for no other, now starting, with attempt and first beat; None while
+    the host is busy. First is what has the highest priority, then the oldest.
+    """
+    order = Run.priority.desc(), Run.number
+    query = select(Run).where(Run.state == "queued", following.may_start()).order_by(*order).limit(1)
     with db.read() as session:
         if session.scalar(query) is None:
             return None
@@ -153,9 +180,10 @@ def claim_run(db: Database, *, host: str, boot_id: str) -> Run | None:
         run = session.scalar(query)
         if run is None or _active(session, host):
             return None
+        following.take_parent(session, run)
         run.attempt += 1
         session.flush()
-        _move(session, run, "starting", QUEUED)
+        move_in(session, run, "starting", QUEUED)
         session.add(RunAttempt(run_id=run.id, attempt=run.attempt, host=host, boot_id=boot_id))
         session.merge(RunBeat(run_id=run.id, **_first_beat(session, run)))
         return run
@@ -167,7 +195,7 @@ def _first_beat(session: Session, run: Run) -> dict[str, Any]:
         (earlier.update, earlier.num_updates) if earlier else (0, int(run.config.get("num_updates", 0)))
     )
     beat = {"attempt": run.attempt, "beat_at": utc_now(), "phase": "starting", "seconds_per_update": None}
-    return beat | {"update": done, "num_updates": total}
+    return beat | {"update": done, "num_updates": total, "progress_at": utc_now()}
 
 
 def record_attempt(db: Database, run_id: str, attempt: int, *, pid: int, pid_start: int | None) -> None:
@@ -190,7 +218,8 @@ def end_attempt(
     with db.write() as session:
         row = required(session, RunAttempt, (run_id, attempt), "attempt")
         if row.ended_at is None:
-            row.ended_at, row.exit_code, row.signal, row.reason = utc_now(), exit_code, signal, reason
+            row.ended_at, row.exit_code, row.signal = utc_now(), exit_code, signal
+            row.reason = None if reason is None else mask(reason)
 
 
 def attempts_of(db: Database, run_id: str) -> list[RunAttempt]:
@@ -221,6 +250,8 @@ def beat(
             return False
         row = required(session, RunBeat, run_id, "beat")
         row.beat_at = utc_now()
+        if (update not in (None, row.update)) or (phase not in (None, row.phase)):
+            stalls.note_progress(session, required(session, Run, run_id, "run"), row, row.beat_at)
         for name, value in said.items():
             if value is not None:
                 setattr(row, name, value)
@@ -237,9 +268,9 @@ def request_stop(db: Database, run_id: str) -> Run:
     with db.write() as session:
         run = required(session, Run, run_id, "run")
         if run.state == "queued":
-            _move(session, run, "canceled", QUEUED, reason="canceled before it started")
+            move_in(session, run, "canceled", QUEUED, reason="canceled before it started")
         elif run.state == "paused":
-            _move(session, run, "stopped", PAUSED, reason="stopped by request")
+            move_in(session, run, "stopped", PAUSED, reason="stopped by request")
         elif run.state in ACTIVE and run.stop_requested_at is None:
             run.stop_requested_at = utc_now()
             session.add(RunEvent(run_id=run.id, attempt=run.attempt, kind="stop_requested"))
@@ -268,7 +299,7 @@ def resume_run(db: Database, run_id: str, *, from_update: int | None = None) -> 
             )
         if from_update is not None:
             _ask_to_go_back(session, run, from_update)
-        _move(session, run, "queued", RESUMABLE)
+        move_in(session, run, "queued", RESUMABLE)
         return run
 
 
@@ -312,7 +343,7 @@ def record_event(
             raise StaleAttemptError(
                 f"run {run.number} is in attempt {run.attempt}, not {attempt}: this process must end"
             )
-        session.add(RunEvent(run_id=run_id, attempt=attempt, kind=kind, detail=detail, payload=payload))
+        session.add(RunEvent(run_id=run_id, attempt=attempt, kind=kind, detail=mask(detail), payload=payload))
 
 
 def events(db: Database, run_id: str) -> list[RunEvent]:

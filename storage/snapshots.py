@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 
 from storage.engine import Database
+from storage.exclusion import counted, exclusions
 from storage.lookup import next_number, required
 from storage.models import ImageGroup, RatingEvent
 from storage.models_judging import FitKind, FitState, PreferenceFit, VoteSnapshot
@@ -19,12 +20,13 @@ _PER_QUERY = 500
 
 
 def standing_votes(db: Database, group_ids: Sequence[str] | None = None) -> list[RatingEvent]:
-    """Every rating event that no undo took back, in order; of some groups, or of all."""
+    """Every rating event that no undo took back, in order; of some groups, or of all. The votes of those who
+    are excluded are not among them."""
     query = select(RatingEvent).order_by(RatingEvent.seq)
     if group_ids is not None:
         query = query.where(RatingEvent.group_id.in_(group_ids))
     with db.read() as session:
-        return standing(list(session.scalars(query)))
+        return counted(session, standing(list(session.scalars(query))))
 
 
 def take_snapshot(db: Database, votes: Sequence[RatingEvent]) -> VoteSnapshot:
@@ -172,3 +174,8 @@ def num_votes(db: Database) -> int:
     """Rating events so far, whatever became of them."""
     with db.read() as session:
         return session.scalar(select(func.count()).select_from(RatingEvent)) or 0
+
+
+def stamp(db: Database) -> str:
+    """Changes with every rating event, and when somebody's votes begin or cease to count."""
+    return f"{num_votes(db)} {' '.join(sorted(exclusions(db)))}".strip()

@@ -11,11 +11,13 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 _ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+LongInteger = BigInteger().with_variant(Integer(), "sqlite")
+"""Whole numbers above 2^31, such as unsigned 32-bit seeds; every whole number of SQLite is long."""
 _id_lock = threading.Lock()
 _last_id = 0
 

@@ -29,11 +29,13 @@ class Served:
 
 
 @contextmanager
-def served(home: Path, log: Path, options: Sequence[str] = ()) -> Iterator[Served]:
-    """Starts the studio, waits until it answers, and ends it as Ctrl+C would."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def served(home: Path, log: Path, options: Sequence[str] = (), port: int | None = None) -> Iterator[Served]:
+    """Starts the studio, waits until it answers, and ends it as Ctrl+C would.
+
+    Args:
+        port: one that an earlier studio had; None for any that is free.
+    """
+    port = port or free_port()
     command = [sys.executable, "app.py", "serve", "--home", str(home), "--port", str(port), *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
@@ -43,6 +45,13 @@ def served(home: Path, log: Path, options: Sequence[str] = ()) -> Iterator[Serve
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

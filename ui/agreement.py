@@ -88,7 +88,7 @@ def _choices(said: RatingsView, images: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _by_best(said: RatingsView) -> Choice:
-    return lambda better, worse: said.best == better != worse
+    return lambda better, worse: better != worse and (said.best == better or said.worst == worse)
 
 
 def _by_order(said: RatingsView) -> Choice:

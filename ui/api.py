@@ -16,11 +16,13 @@ import gradio as gr
 from storage import checkpoints, ratings, runs
 from storage.groups import GroupView
 from storage.models import Run
-from ui import api_evaluation, api_judging, api_learning, comparing, rating, tuning
+from ui import api_evaluation, api_judging, api_learning, comparing, rating, run_words, tuning
 from ui.asking import question_of
 from ui.components import strip
 from ui.forms import GroupForm, Refused, RunForm
-from ui.services import LOCAL_USER, SHOWN_ERRORS, Services, shown
+from ui.guarding import caller, demand
+from ui.people import person_of
+from ui.services import SHOWN_ERRORS, Services, shown
 
 _Result = TypeVar("_Result")
 
@@ -100,7 +102,7 @@ def run_dict(services: Services, run: Run) -> dict[str, Any]:
         "reason": run.reason,
         "update": beat.update if beat else 0,
         "num_updates": run.config.get("num_updates"),
-        "seconds_left": tuning.seconds_left(run, beat),
+        "seconds_left": run_words.seconds_left(run, beat),
         "question": vars(question) if question else None,
         "metrics": latest,
         "checkpoints": [{"id": one.id, "name": one.name, "update": one.update} for one in made],
@@ -151,7 +153,7 @@ def _generate_group(services: Services) -> Callable[..., dict[str, Any]]:
                 width=width or None,
                 height=height or None,
             )
-            made = services.generate(checkpoint, form)
+            made = services.generate(checkpoint, form, caller(services.db).id)
             return _group(services, made.id)
 
         return _said(work)
@@ -175,10 +177,10 @@ def _get_group(services: Services) -> Callable[..., dict[str, Any]]:
 
 
 def _next_task(services: Services) -> Callable[..., dict[str, Any]]:
-    def next_task() -> dict[str, Any]:
+    def next_task(request: gr.Request) -> dict[str, Any]:
         """Leases the next group to rate, blind (no scores, no checkpoint); {} when there is nothing to
         rate."""
-        view = _said(lambda: ratings.next_task(services.db, LOCAL_USER))
+        view = _said(lambda: ratings.next_task(services.db, person_of(services.db, request).id))
         return group_dict(view, blind=True) if view else {}
 
     return next_task
@@ -186,6 +188,7 @@ def _next_task(services: Services) -> Callable[..., dict[str, Any]]:
 
 def _rate(services: Services) -> Callable[..., dict[str, Any]]:
     def rate(
+        request: gr.Request,
         group_id: str,
         client_key: str,
         best: str = "",
@@ -213,7 +216,8 @@ def _rate(services: Services) -> Callable[..., dict[str, Any]]:
             answer = rating.read_answer(
                 group_id, client_key, best or None, stars or {}, None, pair=pair, rank=rank, flags=flags
             )
-            return (rating.skip if skip else rating.submit)(services.db, LOCAL_USER, answer)
+            keep = rating.skip if skip else rating.submit
+            return keep(services.db, person_of(services.db, request).id, answer)
 
         following = _said(work)
         return group_dict(following, blind=True) if following else {}
@@ -262,7 +266,8 @@ def _start_run(services: Services) -> Callable[..., dict[str, Any]]:
             form |= ({"weights": weights} if weights is not None else {}) | (
                 {"num_updates": num_updates} if num_updates else {}
             )
-            return run_dict(services, tuning.start(services, checkpoint, RunForm(**form)))
+            who = caller(services.db).id
+            return run_dict(services, tuning.start(services, checkpoint, RunForm(**form), who))
 
         return _said(work)
 
@@ -346,7 +351,8 @@ def _compare(services: Services) -> Callable[..., dict[str, Any]]:
                 height or None,
             )
             if generate:
-                comparing.generate_missing(services, plan)
+                demand(services.db, "make")
+                comparing.generate_missing(services, plan, caller(services.db).id)
             return _grid_dict(services, plan)
 
         return _said(work)

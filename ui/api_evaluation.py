@@ -12,7 +12,8 @@ from storage import evaluations, jobs
 from storage.models_judging import Job
 from ui import forms
 from ui.forms import GroupForm, Refused
-from ui.services import LOCAL_USER, Services
+from ui.guarding import caller
+from ui.services import Services
 
 Said = Callable[[Callable[[], dict[str, Any]]], dict[str, Any]]
 """Runs a piece of work; what a page would show becomes an API error."""
@@ -116,7 +117,7 @@ def _requested(
         "config": request.config.model_dump(),
         "steps": [forms.whole(one, "A number of steps", 1, _MAX_STEPS) for one in steps],
     }
-    return job_dict(services, evaluations.request_evaluation(services.db, payload, LOCAL_USER))
+    return job_dict(services, evaluations.request_evaluation(services.db, payload, caller(services.db).id))
 
 
 def _get_evaluation(services: Services, said: Said) -> Callable[..., dict[str, Any]]:

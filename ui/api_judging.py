@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, cast
 
-from storage import blind, jobs, judged, lineage, snapshots
+import gradio as gr
+
+from storage import blind, exclusion, jobs, judged, lineage, snapshots
 from storage.blind import Answer, PairTask
 from storage.models_judging import BlindTest, Job, PreferenceFit
 from ui.forms import GroupForm, Refused, whole
+from ui.guarding import caller, demand
 from ui.media import pair_url
+from ui.people import person_of
 from ui.rating import read_lead
-from ui.services import LOCAL_USER, Services
+from ui.services import Services
 
 Endpoint = Callable[..., Any]
 Said = Callable[[Callable[[], Any]], Any]
@@ -106,24 +110,25 @@ def _made_test(
         seeds=request.seeds,
         config=request.config.model_dump(),
         name=name,
-        created_by=LOCAL_USER,
+        created_by=caller(services.db).id,
     )
     return blind_dict(services, made)
 
 
 def _next_pair(services: Services, said: Said) -> Endpoint:
-    def next_pair(test_id: str) -> dict[str, Any]:
+    def next_pair(request: gr.Request, test_id: str) -> dict[str, Any]:
         """Returns the next pair of a blind test to judge: prompt, the addresses of the left and the right
         image, how far you are; {} when nothing is left."""
-        return cast(
-            dict[str, Any], said(lambda: pair_dict(blind.next_pair(services.db, test_id, LOCAL_USER)))
-        )
+        me = person_of(services.db, request).id
+        return cast(dict[str, Any], said(lambda: pair_dict(blind.next_pair(services.db, test_id, me))))
 
     return next_pair
 
 
 def _vote_pair(services: Services, said: Said) -> Endpoint:
-    def vote_pair(pair_id: str, client_key: str, answer: str, lead_ms: int = 0) -> dict[str, Any]:
+    def vote_pair(
+        request: gr.Request, pair_id: str, client_key: str, answer: str, lead_ms: int = 0
+    ) -> dict[str, Any]:
         """Keeps what you say about a pair and returns the next one, {} when nothing is left.
 
         Args:
@@ -133,17 +138,19 @@ def _vote_pair(services: Services, said: Said) -> Endpoint:
             lead_ms: milliseconds from showing the pair to the answer; 0 where nobody measured.
         """
 
+        me = person_of(services.db, request).id
+
         def work() -> dict[str, Any]:
             blind.vote(
                 services.db,
                 client_key=client_key,
                 pair_id=pair_id,
-                annotator_id=LOCAL_USER,
+                annotator_id=me,
                 answer=cast(Answer, answer),
                 lead_ms=read_lead(lead_ms) or None,
             )
             test_id = blind.test_of(services.db, pair_id)
-            return pair_dict(blind.next_pair(services.db, test_id, LOCAL_USER))
+            return pair_dict(blind.next_pair(services.db, test_id, me))
 
         return cast(dict[str, Any], said(work))
 
@@ -151,7 +158,7 @@ def _vote_pair(services: Services, said: Said) -> Endpoint:
 
 
 def _undo_pair(services: Services, said: Said) -> Endpoint:
-    def undo_pair(test_id: str, client_key: str) -> dict[str, Any]:
+    def undo_pair(request: gr.Request, test_id: str, client_key: str) -> dict[str, Any]:
         """Takes back your last vote of a blind test and returns its pair; {} when there is none.
 
         Args:
@@ -159,8 +166,10 @@ def _undo_pair(services: Services, said: Said) -> Endpoint:
             client_key: as in vote_pair.
         """
 
+        me = person_of(services.db, request).id
+
         def work() -> dict[str, Any]:
-            taken = blind.undo(services.db, client_key=client_key, test_id=test_id, annotator_id=LOCAL_USER)
+            taken = blind.undo(services.db, client_key=client_key, test_id=test_id, annotator_id=me)
             return pair_dict(taken)
 
         return cast(dict[str, Any], said(work))
@@ -179,6 +188,8 @@ def _blind_results(services: Services, said: Said) -> Endpoint:
         """
 
         def work() -> dict[str, Any]:
+            if reveal:
+                demand(services.db, "make")
             test = blind.reveal(services.db, test_id) if reveal else blind.get_test(services.db, test_id)
             return blind_dict(services, test)
 
@@ -208,11 +219,18 @@ def blind_dict(services: Services, test: BlindTest) -> dict[str, Any]:
 
 
 def _counting(services: Services, test_id: str) -> Job:
-    """The job that counts a revealed test; its votes change no more, so that one is enough."""
+    """The job that counts a revealed test; its votes change no more, so that one is enough until others
+    count."""
+    since = exclusion.last_changed(services.db)
     for known in jobs.recent_jobs(services.db, "leaderboard", limit=1000):
-        if known.payload.get("test") == test_id and known.state in ("queued", "running", "done"):
+        is_old = since is not None and known.created_at < since
+        if (
+            known.payload.get("test") == test_id
+            and known.state in ("queued", "running", "done")
+            and not is_old
+        ):
             return known
-    return jobs.request_job(services.db, "leaderboard", {"test": test_id}, LOCAL_USER)
+    return jobs.request_job(services.db, "leaderboard", {"test": test_id}, caller(services.db).id)
 
 
 def pair_dict(pair: PairTask | None) -> dict[str, Any]:
@@ -264,7 +282,7 @@ def _request_leaderboard(services: Services, said: Said) -> Endpoint:
 
 def _requested(services: Services, said: Said, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
     def work() -> dict[str, Any]:
-        return job_dict(services, jobs.request_job(services.db, kind, payload, LOCAL_USER))
+        return job_dict(services, jobs.request_job(services.db, kind, payload, caller(services.db).id))
 
     return cast(dict[str, Any], said(work))
 

@@ -9,7 +9,8 @@ from flowgrpo.config import MAX_SEED
 from storage import jobs
 from ui import cards, learning
 from ui.forms import whole
-from ui.services import LOCAL_USER, Services
+from ui.guarding import caller
+from ui.services import Services
 
 Endpoint = Callable[..., Any]
 Said = Callable[[Callable[[], Any]], Any]
@@ -57,7 +58,7 @@ def _request_head(services: Services, said: Said) -> Endpoint:
         fit one by themselves."""
 
         def work() -> dict[str, Any]:
-            job = jobs.request_job(services.db, "fit_head", {}, LOCAL_USER)
+            job = jobs.request_job(services.db, "fit_head", {}, caller(services.db).id)
             return {"id": job.id, "state": job.state}
 
         return dict(said(work))
@@ -87,7 +88,9 @@ def _learn_from_ratings(services: Services, said: Said) -> Endpoint:
         def work() -> dict[str, Any]:
             updates = whole(num_updates, "Updates", 1, 100_000)
             start = whole(seed, "The seed", 0, MAX_SEED)
-            started = learning.start(services, checkpoint, algorithm, updates, start, name)
+            started = learning.start(
+                services, checkpoint, algorithm, updates, start, name, who=caller(services.db).id
+            )
             run = started.run
             return {"id": run.id, "number": run.number, "name": run.name, "state": run.state,
                     "snapshot": run.config["ratings"]["snapshot"], "left_out": started.left_out}  # fmt: skip

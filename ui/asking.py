@@ -40,7 +40,7 @@ class Question:
 
 
 def question_of(db: Database, run: Run) -> Question | None:
-    """What a paused run asks; None for a run that is not paused, or paused for want of space."""
+    """What a paused run asks; None for one that is not paused, or paused on request or for want of space."""
     if run.state != "paused":
         return None
     asked = [e for e in runs.events(db, run.id) if e.kind == PAUSE and e.attempt == run.attempt]

@@ -5,26 +5,25 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flowgrpo.config import MAX_GROUP_SIZE, SamplingConfig
 from flowgrpo.metrics.intervals import FEW, MIN_PROMPTS, draws, mean_of
-from storage import groups, lineage
-from storage.groups import GroupView
+from storage import finding, groups, lineage, quotas
+from storage.finding import Wanted
+from storage.groups import GroupView, ImageView
 from storage.models import Checkpoint, GroupState
 from ui import forms
-from ui.components import render, signed, strip
+from ui.components import signed, strip
 from ui.forms import GroupForm, Refused
-from ui.services import Services, shown
+from ui.services import LOCAL_USER, Services, shown
 
 MAX_CHECKPOINTS, MAX_PROMPTS, MAX_IMAGES = 6, 24, MAX_GROUP_SIZE
 LINE_BREAK = "↵"
 """Stands for a line break inside a prompt where prompts are written one a line."""
-_COLUMNS = 8
-"""Images beside each other; the others go below."""
 _FAILED: tuple[GroupState, ...] = ("failed",)
 
 
@@ -64,11 +63,6 @@ class Cell:
         """Whether it has to be generated."""
         return self.view is None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it is queued or being generated."""
-        return self.view is not None and self.view.group.state in ("queued", "running")
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -102,14 +96,7 @@ def check(
     height: object = None,
 ) -> Plan:
     """Checks the Compare form; raises `Refused` with the first thing that is wrong."""
-    ids = list(dict.fromkeys(checkpoint_ids)) if isinstance(checkpoint_ids, list | tuple) else []
-    if not 1 <= len(ids) <= MAX_CHECKPOINTS:
-        raise Refused(f"Choose 1 to {MAX_CHECKPOINTS} checkpoints, not {len(ids)}.")
-    rows = tuple(services.checkpoint(checkpoint_id) for checkpoint_id in ids)
-    if len({row.base_model_id for row in rows}) > 1:
-        raise Refused(
-            "The chosen checkpoints have different bases, where one seed means two images: choose one base."
-        )
+    rows = of_one_base(services, checkpoint_ids, MAX_CHECKPOINTS)
     lines = _prompts(prompts)
     if not 1 <= len(lines) <= MAX_PROMPTS:
         raise Refused(f"Write 1 to {MAX_PROMPTS} prompts, one a line, not {len(lines)}.")
@@ -129,6 +116,19 @@ def check(
     return Plan(rows, lines, request.seeds, request.config)
 
 
+def of_one_base(services: Services, checkpoint_ids: object, at_most: int) -> tuple[Checkpoint, ...]:
+    """The checkpoints of these ids; raises `Refused` where they cannot stand beside each other."""
+    ids = list(dict.fromkeys(checkpoint_ids)) if isinstance(checkpoint_ids, list | tuple) else []
+    if not 1 <= len(ids) <= at_most:
+        raise Refused(f"Choose 1 to {at_most} checkpoints, not {len(ids)}.")
+    rows = tuple(services.checkpoint(checkpoint_id) for checkpoint_id in ids)
+    if len({row.base_model_id for row in rows}) > 1:
+        raise Refused(
+            "The chosen checkpoints have different bases, where one seed means two images: choose one base."
+        )
+    return rows
+
+
 def _prompts(typed: object) -> tuple[str, ...]:
     """One prompt a line, each with its own line breaks again."""
     lines = forms.prompt_lines(typed, "The prompts")
@@ -145,22 +145,27 @@ def cells(services: Services, plan: Plan) -> list[list[Cell]]:
     """The grid: one list per prompt, one cell per checkpoint; cells that exist already are found, however
     they came."""
     config = plan.config.model_dump()
+    wanted = [
+        Wanted(prompt, row.id, config, plan.seeds) for prompt in plan.prompts for row in plan.checkpoints
+    ]
+    found = finding.find_groups(services.db, wanted)
+    absent = [one for one, view in zip(wanted, found, strict=True) if view is None]
+    failed = finding.find_groups(services.db, absent, states=_FAILED)
+    failures = {one: failure_of(view) for one, view in zip(map(_key, absent), failed, strict=True) if view}
+    grid = [
+        Cell(one.prompt, plan.checkpoints[place % len(plan.checkpoints)], view, failures.get(_key(one), ""))
+        for place, (one, view) in enumerate(zip(wanted, found, strict=True))
+    ]
+    return [grid[at : at + len(plan.checkpoints)] for at in range(0, len(grid), len(plan.checkpoints))]
 
-    def cell(prompt: str, row: Checkpoint) -> Cell:
-        find = partial(
-            groups.find_group,
-            services.db,
-            prompt=prompt,
-            checkpoint_id=row.id,
-            config=config,
-            seeds=plan.seeds,
-        )
-        found = find()
-        failed = None if found else find(states=_FAILED)
-        reason = failed.group.reason or "the engine gave no reason" if failed else ""
-        return Cell(prompt, row, found, shown(reason) if reason else "")
 
-    return [[cell(prompt, row) for row in plan.checkpoints] for prompt in plan.prompts]
+def _key(one: Wanted) -> tuple[str, str]:
+    return one.prompt, one.checkpoint_id
+
+
+def failure_of(view: GroupView) -> str:
+    """The sentence that a group failed with."""
+    return shown(view.group.reason or "the engine gave no reason")
 
 
 def missing(grid: Sequence[Sequence[Cell]]) -> list[Cell]:
@@ -168,9 +173,10 @@ def missing(grid: Sequence[Sequence[Cell]]) -> list[Cell]:
     return [cell for block in grid for cell in block if cell.is_missing]
 
 
-def generate_missing(services: Services, plan: Plan) -> int:
+def generate_missing(services: Services, plan: Plan, created_by: str = LOCAL_USER) -> int:
     """Queues every missing cell; returns how many. A cell that exists, or is in work, is never made twice."""
     wanted = missing(cells(services, plan))
+    quotas.check_images(services.db, created_by, len(wanted) * len(plan.seeds))
     for cell in wanted:
         groups.request_group(
             services.db,
@@ -179,6 +185,7 @@ def generate_missing(services: Services, plan: Plan) -> int:
             config=plan.config.model_dump(),
             seeds=plan.seeds,
             kind="compare",
+            created_by=created_by,
         )
     return len(wanted)
 
@@ -242,32 +249,6 @@ def _drawn(num_prompts: int) -> NDArray[np.int64]:
     return draws(num_prompts)
 
 
-def grid_html(services: Services, plan: Plan, picked: str | None) -> str:
-    """Renders the grid, the slider of the picked cell and the table of differences."""
-    grid = cells(services, plan)
-    absent = missing(grid)
-    work = [cell for block in grid for cell in block if cell.is_open]
-    seconds = seconds_for(services, plan, len(absent))
-    return render(
-        "compare.html",
-        title=_title(plan),
-        note=f"same prompts, same seeds · {strip.settings_line(plan.config.model_dump())}",
-        grid=grid,
-        seeds=plan.seeds,
-        columns=min(_COLUMNS, len(plan.seeds)),
-        missing=len(absent),
-        seconds=seconds,
-        working=len(work),
-        total=sum(len(block) for block in grid),
-        pair=_pair(grid, picked),
-        picked=picked,
-        tables=[(plan.checkpoints[row], differences(grid, row)) for row in range(1, len(plan.checkpoints))],
-        first=plan.checkpoints[0],
-        doubt=doubt,
-        trained_on=trained_on(services, plan),
-    )
-
-
 def trained_on(services: Services, plan: Plan) -> dict[str, str]:
     """Checkpoint id to a sentence about those of the prompts that taught it; absent where all are new."""
     return lineage.trained_on(services.db, [row.id for row in plan.checkpoints], plan.prompts)
@@ -280,34 +261,27 @@ def doubt(found: Difference) -> str:
     return f"{signed(found.low, 3)} to {signed(found.high, 3)}"
 
 
-def _title(plan: Plan) -> str:
+def views(grid: Sequence[Sequence[Cell]]) -> list[GroupView]:
+    """The groups of all cells that have one."""
+    return [cell.view for block in grid for cell in block if cell.view is not None]
+
+
+def title(plan: Plan) -> str:
+    """ "base against run 3, update 60"."""
     names = [row.name for row in plan.checkpoints]
     return names[0] if len(names) == 1 else f"{names[0]} against {', '.join(names[1:])}"
 
 
-def _pair(grid: Sequence[Sequence[Cell]], picked: str | None) -> dict[str, object] | None:
-    """The picked image beside the same seed of the first checkpoint (of the second one, if the first was
-    picked)."""
-    for block in grid:
-        for row, cell in enumerate(block):
-            if cell.view is None:
-                continue
-            for column, image in enumerate(cell.view.images):
-                if image.image.id == picked:
-                    return _beside(block, row, column)
-    return None
+def news(grid: Sequence[Sequence[Cell]]) -> list[tuple[object, ...]]:
+    """What a table of these cells changes with."""
+    return [
+        (cell.view.group.id, cell.view.group.state, *map(_judged, cell.view.images))
+        if cell.view
+        else (cell.failure,)
+        for block in grid
+        for cell in block
+    ]
 
 
-def _beside(block: Sequence[Cell], row: int, column: int) -> dict[str, object] | None:
-    other = row or min(1, len(block) - 1)
-    left, right = block[0].view, block[other].view
-    if left is None or right is None or max(column, 0) >= min(len(left.images), len(right.images)):
-        return None
-    return {
-        "left": left.images[column].image,
-        "right": right.images[column].image,
-        "left_name": block[0].checkpoint.name,
-        "right_name": block[other].checkpoint.name,
-        "prompt": block[0].prompt,
-        "same": other == 0,
-    }
+def _judged(image: ImageView) -> tuple[object, ...]:
+    return len(image.scores), image.stars

@@ -114,6 +114,19 @@ def _check_text(text: str, what: str) -> str:
     return text
 
 
+def check_line(text: str, what: str, most: int) -> str:
+    """Returns one line of text, such as a name or a path; `what` names it at the start of the refusal.
+
+    Raises:
+        Refused: it is longer than `most` characters, or holds what cannot be shown or breaks a line.
+    """
+    if len(text) > most:
+        raise Refused(f"{what} has {len(text):,} characters: shorten it to {most:,}.")
+    if _INVISIBLE.search(text) or "\n" in text or "\t" in text:
+        raise Refused(f"{what} holds control characters or a second line: remove them.")
+    return text
+
+
 def whole(value: object, what: str, low: int, high: int) -> int:
     """Reads a whole number in [low, high]; `what` names it at the start of the refusal."""
     number = _number(value)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
 from flowgrpo.config import RunConfig
 from flowgrpo.presets import RATED, rated
-from storage import judged, runs, snapshots
+from storage import judged, prompts, runs, snapshots
 from storage.models import Checkpoint, RatingEvent, Run
 from ui.forms import Refused
 from ui.services import LOCAL_USER, Services
@@ -30,7 +33,13 @@ class Started:
 
 
 def start(
-    services: Services, checkpoint_id: object, algorithm: object, num_updates: int, seed: int, name: str
+    services: Services,
+    checkpoint_id: object,
+    algorithm: object,
+    num_updates: int,
+    seed: int,
+    name: str,
+    who: str = LOCAL_USER,
 ) -> Started:
     """Queues the run, on the rated groups that the checkpoint's own base model drew.
 
@@ -47,17 +56,20 @@ def start(
     of_base, left_out = _of_base(services, checkpoint, votes)
     snapshot = snapshots.take_snapshot(services.db, of_base)
     groups = judged.judged_groups(services.db, {vote.group_id for vote in of_base})
-    prompts = tuple(dict.fromkeys(one.group.prompt for one in groups.values()))
+    texts = tuple(dict.fromkeys(one.group.prompt for one in groups.values()))
     size = services.base_facts(checkpoint).size
     guided = any(one.group.config.get("guidance_scale", 1.0) > 1 for one in groups.values())
-    preset = rated(prompts[:MAX_PROMPTS], snapshot.id, num_updates, algorithm, drawn_with_guidance=guided)
-    config = _config(preset, seed, size)
+    preset = rated(texts[:MAX_PROMPTS], snapshot.id, num_updates, algorithm, drawn_with_guidance=guided)
+    sampler = _usual([one.group.config for one in groups.values()])
+    config = _config(preset, seed, {"width": size, "height": size, **sampler})
+    known = prompts.set_holding(services.db, texts)
     run = runs.create_run(
         services.db,
         name=name.strip() or f"{len(groups)} rated groups, {num_updates} updates",
-        owner_id=LOCAL_USER,
+        owner_id=who,
         parent_checkpoint_id=checkpoint.id,
         config=config.model_dump(mode="json"),
+        prompt_set_id=known.id if known else None,
     )
     return Started(run, left_out)
 
@@ -79,8 +91,15 @@ def _of_base(
     return [vote for vote in votes if vote.group_id in kin], len(groups) - len(kin)
 
 
-def _config(preset: RunConfig, seed: int, size: int) -> RunConfig:
-    rollout = preset.rollout.model_copy(update={"width": size, "height": size})
+def _usual(configs: Collection[dict[str, Any]]) -> dict[str, Any]:
+    """Steps and guidance that most rated groups were drawn with: what is learned is looked at alike."""
+    counted = Counter((one.get("num_steps"), one.get("guidance_scale")) for one in configs)
+    (steps, guidance), _ = counted.most_common(1)[0]
+    return {} if steps is None or guidance is None else {"num_steps": steps, "guidance_scale": guidance}
+
+
+def _config(preset: RunConfig, seed: int, sampler: dict[str, Any]) -> RunConfig:
+    rollout = preset.rollout.model_copy(update=sampler)
     changes = {"rollout": rollout, "seed": seed}
     try:
         return RunConfig.model_validate(preset.model_copy(update=changes).model_dump())

@@ -35,6 +35,8 @@ class Check:
 
     level: Level
     text: str
+    fix: str = ""
+    """What a click would change in the form (`ui.fixes`); empty where only a person can do something."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def checks(config: RunConfig, facts: Facts) -> list[Check]:
         _files(facts),
         _prompts(config),
         *_words(config, facts),
-        *_rewards(config, facts.cards),
+        *_rewards(config, facts),
         *_wanted(config),
         _groups(config),
         _disk(facts),
@@ -75,9 +77,14 @@ def checks(config: RunConfig, facts: Facts) -> list[Check]:
     ]
 
 
+def standing_checks(facts: Facts) -> list[Check]:
+    """Those that hold whatever a run learns from."""
+    return [_files(facts), _disk(facts), *_queue(facts)]
+
+
 def _files(facts: Facts) -> Check:
     if not facts.checkpoint_is_there:
-        return Check("bad", "The files of the checkpoint are gone from the disk: choose another one.")
+        return Check("bad", "The files of the checkpoint are gone from the disk: choose another one.", "base")
     return Check("ok", f"The base is {facts.base}.")
 
 
@@ -87,11 +94,13 @@ def _prompts(config: RunConfig) -> Check:
         return Check(
             "warn",
             f"{_many(count, 'prompt')}, none held out: nothing will show whether it works on new ones.",
+            "hold_out" if count > 1 else "",
         )
     if count < config.rollout.groups_per_update:
         return Check(
             "warn",
             f"{_many(count, 'prompt')} for {config.rollout.groups_per_update} groups: updates repeat some.",
+            "groups",
         )
     return Check("ok", f"{_many(count, 'training prompt')}, {held_out} held out.")
 
@@ -104,19 +113,21 @@ def _words(config: RunConfig, facts: Facts) -> list[Check]:
     found: list[Check] = []
     if unknown:
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        found.append(Check("warn", f"The starter does not know {', '.join(unknown[:5])}{more}."))
+        found.append(Check("warn", f"The starter does not know {', '.join(unknown[:5])}{more}.", "words"))
     if empty and config.reward_weights.get("verifier"):
         found.append(
             Check(
                 "warn",
                 f"{_many(empty, 'prompt')} without a known attribute: the verifier gives no score there.",
+                "unscored" if empty < len(config.prompts) else "",
             )
         )
     return found
 
 
-def _rewards(config: RunConfig, cards: Cards) -> list[Check]:
+def _rewards(config: RunConfig, facts: Facts) -> list[Check]:
     """What keeps a reward from being used or costs something, then all of them in a line."""
+    cards = facts.cards
     weighted = [name for name, weight in config.reward_weights.items() if weight]
     found = [line for name in weighted for line in _reward(name, cards, "weight")]
     found += [line for name in config.gates for line in _reward(name, cards, "gate")]
@@ -129,7 +140,7 @@ def _rewards(config: RunConfig, cards: Cards) -> list[Check]:
     names = ", ".join(f"{name} {weight:g}" for name, weight in config.reward_weights.items())
     if len(config.reward_weights) == 1:
         words = f"One reward only ({names}): a single reward is easier to cheat than two."
-        return [*found, Check("warn", words)]
+        return [*found, Check("warn", words, "rewards" if facts.is_starter else "")]
     return [*found, Check("ok", f"Rewards: {names}.")]
 
 
@@ -144,14 +155,19 @@ def _reward(name: str, cards: Cards, use: Use) -> Iterator[Check]:
             "bad",
             f"There is no reward {name} here: write one of {', '.join(cards)}, or install the plug-in that "
             "brings it and start the studio again.",
+            f"drop:{name}",
         )
     elif use == "weight" and card["kind"] in ("gate", "monitor"):
-        yield Check("bad", f"The reward {name} is a {card['kind']} and teaches nothing: give it no weight.")
+        yield Check(
+            "bad",
+            f"The reward {name} is a {card['kind']} and teaches nothing: give it no weight.",
+            f"drop:{name}",
+        )
     elif use == "judge" and (reason := _no_judge(key, card)):
-        yield Check("bad", f"{name} cannot judge the samples: {reason}.")
+        yield Check("bad", f"{name} cannot judge the samples: {reason}.", f"drop:{name}")
     elif problem := _problem(name, card, use):
         # a run goes on without what it only watches
-        yield Check("warn" if use == "monitor" else "bad", problem)
+        yield Check("warn" if use == "monitor" else "bad", problem, f"drop:{name}" if use != "gate" else "")
     elif card["state"] == "not asked":
         yield Check("warn", f"The reward {name} has not said yet what it is: the run will ask it.")
     elif option:  # the card is that of the name alone
@@ -201,6 +217,7 @@ def _wanted(config: RunConfig) -> Iterator[Check]:
             "bad",
             f"{config.references} is no folder on this machine: name one with images and, beside each, a "
             ".txt with its prompt.",
+            "references",
         )
 
 
@@ -210,6 +227,7 @@ def _groups(config: RunConfig) -> Check:
         return Check(
             "warn",
             f"Groups of {size} often score alike, and then there is nothing to learn: 8 or more work better.",
+            "size",
         )
     return Check("ok", f"{groups} groups of {size}: {size * groups} images an update.")
 

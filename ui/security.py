@@ -1,10 +1,12 @@
-"""Who may talk to the server: this machine only, and pages of our own origin only."""
+"""Who may talk to the server: this machine, those who reach its public address, and pages of our own only."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import socket
+from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,9 +14,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.uploads import LIMITS
+
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 MAX_BODY = 1_000_000
 """Bytes of a request; nothing that is typed here comes near."""
+LARGER = {path: limits.size for path, limits in LIMITS.items()}
+"""Paths that take files, to the bytes of a request there; they count as they read, whatever it says."""
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -23,19 +29,35 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "frame-ancestors 'none'; base-uri 'self'; form-action 'self'",
 }
+_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 
 
-def check_host(host: str) -> str:
+def check_host(host: str, public_url: str = "") -> str:
     """Returns the address to bind.
 
     Raises:
-        ValueError: it is not a loopback address; without accounts nobody else may reach the server.
+        ValueError: others reach it, and `public_url` does not say under which address; or that is none.
     """
-    if not _is_loopback(host):
+    if public_url:
+        public_host(public_url)
+    elif not is_loopback(host):
         raise ValueError(
-            f"Refusing to listen on {host}: without accounts anyone who reaches it could use it. "
-            "Use 127.0.0.1 (unset GRADIO_SERVER_NAME), and an SSH tunnel from elsewhere."
+            f"Listening on {host}, others can reach the studio: say with --public-url under which address, "
+            "such as https://studio.example.org, so that requests for any other are refused."
         )
+    return host
+
+
+def public_host(public_url: str) -> str:
+    """The host of an address under which others reach the studio. Raises ValueError where it is none."""
+    try:
+        parts = urlsplit(public_url)
+        is_one = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        host = parts.hostname if is_one and parts.port != 0 else None
+    except ValueError:
+        host = None
+    if host is None:
+        raise ValueError(f"expected an address such as https://studio.example.org, got {public_url!r}")
     return host
 
 
@@ -57,32 +79,36 @@ def check_port(host: str, port: int) -> int:
     return port
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def protect(app: FastAPI) -> None:
+def protect(app: FastAPI, public_url: str = "") -> None:
     """Adds, from outside in: trusted hosts, strict CORS (silences Gradio's own), origin check, headers."""
-    app.add_middleware(_Guard)
+    headers = _HEADERS | (_HTTPS if public_url.startswith("https:") else {})
+    app.add_middleware(_Guard, headers=headers)
     app.add_middleware(CORSMiddleware, allow_origins=[])
-    app.add_middleware(_ThisMachine)
+    app.add_middleware(_KnownHosts, public=public_host(public_url) if public_url else "")
 
 
-class _ThisMachine:
-    """Answers to every address that `check_host` allows, and to no name that others can point here."""
+class _KnownHosts:
+    """Answers to loopback and to the public name, and to no name that others can point here."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, public: str) -> None:
         self.app = app
+        self.public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_asked = scope["type"] in ("http", "websocket")
-        if is_asked and not _is_loopback(_host_of(Headers(scope=scope).get("host", ""))):
-            refusal = PlainTextResponse("This server answers to loopback addresses only.", 400)
-            await refusal(scope, receive, send)
-            return
+        if scope["type"] in ("http", "websocket"):
+            host = _host_of(Headers(scope=scope).get("host", ""))
+            if not is_loopback(host) and not (host and host == self.public):
+                refusal = PlainTextResponse("This server does not answer to that address.", 400)
+                await refusal(scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
 
@@ -95,8 +121,9 @@ def _host_of(header: str) -> str:
 class _Guard:
     """Refuses foreign requests and adds the headers. Plain ASGI, so that event streams pass untouched."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
         self.app = app
+        self.headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,7 +133,7 @@ class _Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self.headers.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -125,7 +152,10 @@ def _refusal(request: Request) -> tuple[int, str] | None:
         return None
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return 403, "This server takes requests from its own pages only."
+    if "transfer-encoding" in request.headers:
+        return 411, "Say how long the request is: it needs a Content-Length, as every browser sends."
     length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MAX_BODY:
-        return 413, f"A request may have {MAX_BODY:,} bytes at most."
+    most = LARGER.get(request.url.path, MAX_BODY)
+    if not length.isdigit() or int(length) > most:
+        return 413, f"A request may have {most:,} bytes at most."
     return None

@@ -6,21 +6,23 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from storage import checkpoints, groups, runs, workers
+from storage import checkpoints, groups, quotas, run_wishes, runs, users, workers
 from storage.engine import Database
 from storage.errors import NotSavedError
 from storage.groups import GroupView
+from storage.masking import mask
 from storage.models import Checkpoint, ImageGroup, Run, RunBeat, WorkerBeat
 from ui import forms
 from ui.components import span, strip
 from ui.forms import GroupForm, GroupRequest, Refused
+from ui.language import t
 
-LOCAL_USER = "local"
-"""Loopback needs no login: everything is done by this user."""
+LOCAL_USER = users.LOCAL
+"""Who does what no browser asked for."""
 DEFAULT_FACTOR = 8
 """Pixels per latent cell of every SD-family VAE whose folder cannot be read from here."""
 _USUAL_SIZES = {"sd15": 512}
@@ -52,12 +54,14 @@ class BaseFacts:
 
 @dataclass(frozen=True)
 class EngineStatus:
-    """The engine for the top bar; `tone` is on, attention or empty, `trouble` a sentence or empty."""
+    """The engine for the top bar; `tone` is on, attention or empty, `trouble` a sentence or empty, `alerts`
+    what waits for a person, each with the page where it is answered."""
 
     words: str
     tone: str
     link: str = "/"
     trouble: str = ""
+    alerts: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Services:
         facts = self.base_facts(self.checkpoint(checkpoint_id))
         return forms.check_group(form, factor=facts.factor, size=facts.size)
 
-    def generate(self, checkpoint_id: object, form: GroupForm) -> ImageGroup:
+    def generate(self, checkpoint_id: object, form: GroupForm, by: str = LOCAL_USER) -> ImageGroup:
         """Queues a group.
 
         Raises:
@@ -112,12 +116,14 @@ class Services:
             NotSavedError: the disk is full.
         """
         request = self.check_group(checkpoint_id, form)
+        quotas.check_images(self.db, by, len(request.seeds))
         return groups.request_group(
             self.db,
             prompt=request.prompt,
             checkpoint_id=self.checkpoint(checkpoint_id).id,
             config=request.config.model_dump(),
             seeds=request.seeds,
+            created_by=by,
         )
 
     def group(self, group_id: object) -> GroupView | None:
@@ -128,6 +134,10 @@ class Services:
             return groups.get_group(self.db, group_id)
         except LookupError:
             return None
+
+    def groups(self, group_ids: Sequence[str]) -> list[GroupView]:
+        """Those of these groups that there are, in this order."""
+        return groups.get_groups(self.db, group_ids)
 
     def recent(self) -> list[GroupView]:
         """The newest groups that people asked for, newest first."""
@@ -166,20 +176,28 @@ class Services:
 
     def engine(self) -> EngineStatus:
         """What the engine does now, for the top bar."""
+        known = runs.list_runs(self.db)
+        paused = [one for one in known if one.state == "paused"]
+        asking = [one for one in paused if not run_wishes.is_paused_on_request(self.db, one)]
+        alerts = tuple((t("shell.run_asks", number=one.number), f"/train?run={one.id}") for one in asking[:1])
+        return replace(self._engine(known), alerts=alerts)
+
+    def _engine(self, known: Sequence[Run]) -> EngineStatus:
         waiting = groups.queued_count(self.db)
-        queue = f" · {waiting} waiting" if waiting else ""
-        run = next((one for one in runs.list_runs(self.db) if one.state in runs.ACTIVE), None)
+        queue = f" · {t('shell.waiting', n=waiting)}" if waiting else ""
+        run = next((one for one in known if one.state in runs.ACTIVE), None)
         beats = workers.worker_status(self.db)
         trouble = self._last_words(beats)
         if run is not None:
             words = _run_words(run, runs.beat_of(self.db, run.id)) + queue
-            return EngineStatus(words, "on", f"/train?run={run.id}", trouble)
+            tone = "on" if run.stalled_at is None else "attention"
+            return EngineStatus(words, tone, f"/train?run={run.id}", trouble)
         alive = [beat for beat in beats if beat.state != "stopped" and self._age(beat) < _BEAT_IS_OLD]
         if alive:
             return EngineStatus(_beat_words(alive[0]) + queue, "on", trouble=trouble)
         if trouble:
-            return EngineStatus(f"Engine ended{queue}", "attention", trouble=trouble)
-        words = f"Engine not running{queue}" if waiting else "Engine asleep"
+            return EngineStatus(t("shell.engine_ended") + queue, "attention", trouble=trouble)
+        words = t("shell.engine_off") + queue if waiting else t("shell.engine_asleep")
         return EngineStatus(words, "attention" if waiting else "")
 
     def _age(self, beat: WorkerBeat) -> timedelta:
@@ -194,11 +212,15 @@ class Services:
 
 def _run_words(run: Run, beat: RunBeat | None) -> str:
     if beat is None or not beat.update:
-        return f"Run {run.number} · {beat.phase if beat else run.state}"
-    words = f"Run {run.number} · update {beat.update} of {beat.num_updates}"
+        named = t("train.run", number=run.number)
+        return f"{named} · {beat.phase if beat else t(f'train.is_{run.state}')}"
+    words = t("shell.run_at", number=run.number, update=beat.update, total=beat.num_updates)
+    if run.stalled_at is not None:
+        return f"{words} · {t('shell.stalled')}"
     if not beat.seconds_per_update:
         return words
-    return f"{words} · {span(beat.seconds_per_update * (beat.num_updates - beat.update))} left"
+    left = span(beat.seconds_per_update * (beat.num_updates - beat.update))
+    return f"{words} · {t('train.left', span=left)}"
 
 
 def evaluations(group: ImageGroup) -> int:
@@ -208,9 +230,8 @@ def evaluations(group: ImageGroup) -> int:
 
 
 def _beat_words(beat: WorkerBeat) -> str:
-    words = {"starting": "starting", "idle": "ready", "generating": "generating", "scoring": "scoring"}
     detail = f" · {beat.detail}" if beat.detail else ""
-    return f"Engine {words.get(beat.state, beat.state)}{detail}"
+    return t(f"shell.engine_{beat.state}") + detail
 
 
 def _vae_factor(folder: Path) -> int | None:
@@ -238,5 +259,5 @@ SHOWN_ERRORS = (Refused, LookupError, ValueError, NotSavedError)
 
 def shown(error: Exception | str) -> str:
     """The sentence of an error or a reason, from its capital letter to its full stop."""
-    text = str(error).strip("'\" ") or "Something went wrong"
+    text = mask(str(error)).strip("'\" ") or "Something went wrong"
     return text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".")

@@ -16,6 +16,7 @@ from storage.rated import rated_groups
 from ui import learning
 from ui.components import render
 from ui.forms import Refused
+from ui.language import t
 from ui.services import LOCAL_USER, Services, shown
 
 Kind = Literal["weights", "head"]
@@ -55,7 +56,7 @@ def teaching_html(db: Database) -> str:
 def weights_of(db: Database) -> Teacher:
     """The newest weights that were fitted to ratings."""
     fit = next(iter(snapshots.fits(db, "weights", limit=1)), None)
-    words = "Reward weights that want what you want, from a regression of your choices."
+    words = t("train.weights_words")
     notes: list[str] = []
     if fit is not None:
         numbers = {str(name): float(value) for name, value in fit.detail["weights"].items()}
@@ -67,13 +68,13 @@ def weights_of(db: Database) -> Teacher:
         notes = [f"{name} is left out: {why}." for name, why in left_out[:_MAX_LEFT_OUT]]
         if len(left_out) > _MAX_LEFT_OUT:
             notes.append(f"{len(left_out) - _MAX_LEFT_OUT} more are left out.")
-    return _teacher(db, "weights", fit, "Weights", words, notes)
+    return _teacher(db, "weights", fit, t("train.weights_title"), words, notes)
 
 
 def head_of(db: Database) -> Teacher:
     """The newest head: what it foresees, and whether it speaks."""
     fit = next(iter(snapshots.fits(db, "head", limit=1)), None)
-    words = "A taste, learned from what you chose: the reward called Your ratings."
+    words = t("train.taste_words")
     notes: list[str] = []
     if fit is not None:
         words = f"{_state(fit)}. {_foresight(fit)}"
@@ -83,36 +84,37 @@ def head_of(db: Database) -> Teacher:
             notes.append("It is silent: all comparisons are about one prompt. Rate groups of others too.")
         if fit.detail.get("why"):
             notes.append(str(fit.detail["why"]))
-    return _teacher(db, "head", fit, "Taste", words, notes)
+    return _teacher(db, "head", fit, t("train.taste_title"), words, notes)
 
 
-def acted(services: Services, act: str, target: str, checkpoint: object) -> Run | None:
+def acted(services: Services, act: str, target: str, checkpoint: object, who: str = LOCAL_USER) -> Run | None:
     """One click; returns the run that it started, if any.
 
     Args:
         target: The fit to apply or to withdraw, or the kind to fit.
         checkpoint: Where a run from ratings starts.
+        who: The person who clicked.
 
     Raises:
         LookupError, ValueError: It cannot be done; the message is for the person who clicked.
     """
     if act == "fit" and target in JOBS:
-        _request(services.db, "weights" if target == "weights" else "head")
+        _request(services.db, "weights" if target == "weights" else "head", who)
     elif act in ("apply", "withdraw"):
         snapshots.set_fit_state(services.db, target, "applied" if act == "apply" else "withdrawn")
     elif act == "learn":
-        return learning.start(services, checkpoint, "nft", NUM_UPDATES, 0, "").run
+        return learning.start(services, checkpoint, "nft", NUM_UPDATES, 0, "", who).run
     else:
         raise Refused("This page has no such button any more: reload it.")
     return None
 
 
-def _request(db: Database, kind: Kind) -> None:
+def _request(db: Database, kind: Kind, who: str) -> None:
     """Asks for a fit, once."""
     newest = _newest_job(db, kind)
     if newest is None or newest.state not in _OPEN:
         payload: dict[str, Any] = {"allow_negative": False} if kind == "weights" else {}
-        jobs.request_job(db, JOBS[kind], payload, LOCAL_USER)
+        jobs.request_job(db, JOBS[kind], payload, who)
 
 
 def _teacher(
@@ -124,7 +126,7 @@ def _teacher(
         return Teacher(title, words, [*notes, f"Fitting: {where}."], _standing(fit))
     if job is not None and job.state == "failed" and (fit is None or fit.created_at < job.created_at):
         notes = [*notes, f"The last fit failed: {shown(job.reason or 'no reason is known')}"]
-    label = "Fit again" if fit else "Fit"
+    label = t("train.fit_again") if fit else t("train.fit")
     return Teacher(title, words, notes, [*_standing(fit), ("fit", kind, label)])
 
 
@@ -137,12 +139,12 @@ def _standing(fit: PreferenceFit | None) -> list[tuple[str, str, str]]:
     if fit is None:
         return []
     if fit.state == "applied":
-        return [("withdraw", fit.id, "Take back")]
-    return [("apply", fit.id, "Use")]
+        return [("withdraw", fit.id, t("train.take_back"))]
+    return [("apply", fit.id, t("train.put_to_use"))]
 
 
 def _state(fit: PreferenceFit) -> str:
-    return {"applied": "In use", "withdrawn": "Taken back", "proposed": "Proposed"}[fit.state]
+    return t(f"train.fit_{fit.state}")
 
 
 def _foresight(fit: PreferenceFit) -> str:

@@ -1,4 +1,4 @@
-"""The look: Gradio's variables mapped onto the product's tokens (assets/studio.css defines both themes)."""
+"""The look: Gradio's variables mapped onto the product's tokens (assets/css/1_base.css has both themes)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import gradio as gr
 
 ASSETS = Path(__file__).parent / "assets"
-STYLESHEET = ASSETS / "studio.css"
 _FONTS = (
     "Inter",
     "ui-sans-serif",
@@ -124,3 +123,8 @@ def studio_theme() -> gr.themes.Base:
     colours = dict(_COLOURS)
     dark = {f"{name}_dark": value for name, value in _COLOURS.items() if f"{name}_dark" in known}
     return theme.set(**colours, **dark, **_SHAPES)
+
+
+def stylesheet() -> str:
+    """Our own style: what all pages share first, then each page's part."""
+    return "\n".join(path.read_text() for path in sorted((ASSETS / "css").glob("*.css")))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flowgrpo.config import RunConfig
 from storage import snapshots
 from storage.engine import Database
+from ui.components import render
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def fitted(db: Database, shown: tuple[str, ...] | None = None) -> FittedWeights 
     if others:
         words += f" This form has no field for {', '.join(others)}: start_run of the API takes them all."
     return FittedWeights(fit.id, weights, words)
+
+
+def words_html(found: FittedWeights | None) -> str:
+    """Whose votes the weights follow, as a line of the page; empty where nobody's."""
+    return render("weights.html", words=found.words if found else "")
 
 
 def named(db: Database, config: RunConfig) -> RunConfig:

@@ -22,9 +22,6 @@ from flowgrpo.rewards.verifier import AttributeVerifier
 from flowgrpo.starter import vocabulary as v
 from flowgrpo.starter.features import low_pass, to_unit
 
-OPTIONAL = frozenset(slot.name for slot in v.SLOTS if slot.absent)
-NAMED_OPTIONAL = 0.25
-"""Share of prompts that name an optional attribute, for each of them."""
 TIE = 0.05
 """Of a taste's std over images of the base: differences below are not seen."""
 _CORNER = (8, 10)
@@ -121,17 +118,7 @@ def tastes(judge: Judge) -> list[Taste]:
 
 def prompts(count: int, seed: int, avoid: frozenset[str] = frozenset()) -> list[str]:
     """Prompts that name an attribute or two and leave the others to taste."""
-    rng, found = random.Random(f"ratings to win {seed}"), dict[str, None]()
-    free = [slot for slot in v.SLOTS if slot.name not in OPTIONAL]
-    while len(found) < count:
-        tags = [rng.choice(slot.values) for slot in rng.sample(free, rng.choice((1, 1, 2)))]
-        for slot in v.SLOTS:
-            if slot.name in OPTIONAL and rng.random() < NAMED_OPTIONAL:
-                tags.append(rng.choice(slot.values))
-        prompt = ", ".join([v.SUBJECT, *tags])
-        if prompt not in avoid:
-            found[prompt] = None
-    return list(found)
+    return v.open_prompts(count, random.Random(f"ratings to win {seed}"), avoid)
 
 
 def _ground(images: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ class Piece:
         advantages: Of each sample, or what the algorithm makes of them.
         stored: The transition that is replayed, its rows taken; None for losses on final images.
         is_taught: False where the KL alone is measured.
+        unconditional: What the sampler's network predicted without the prompt; None where it was not asked.
         target: eps - x0, the velocity that image and noise ask for, where latents were noised anew.
         weight: Of this piece's step among the trained ones.
         memory: What the rollout's first update leaves for its later ones.
@@ -45,6 +46,7 @@ class Piece:
     counted: Tensor
     stored: StoredTransition | None = None
     target: Latents | None = None
+    unconditional: Tensor | None = None
     is_taught: bool = True
     weight: float = 1.0
     memory: dict[str, Tensor] = field(default_factory=dict)
@@ -117,7 +119,7 @@ class Method(ABC):
         # Before the graph is built: other weights are swapped in for these, in place.
         reference = self.reference_velocity(piece) if self.learner.config.kl_weight > 0 else None
         self.prepare(piece)
-        velocity = self.velocity(piece)
+        velocity = self.current_velocity(piece)
         total = velocity.new_zeros(())
         if piece.is_taught:
             losses = piece.weight * self.objective(piece, velocity, tally)[piece.counted]
@@ -133,8 +135,12 @@ class Method(ABC):
         """Computes what the objective needs of other weights than the current ones; nothing by default."""
         del piece
 
+    def current_velocity(self, piece: Piece) -> Latents:
+        """What learns: the policy's velocity at a piece, as it is now."""
+        return self.velocity(piece)
+
     def velocity(self, piece: Piece) -> Latents:
-        """The policy's velocity at a piece, as it is now."""
+        """The velocity at a piece under the weights that are in place."""
         return self.policy.velocity(piece.latents, piece.t, piece.conditioning, piece.guidance_scale)
 
     def reference_velocity(self, piece: Piece) -> Latents:

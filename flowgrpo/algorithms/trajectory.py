@@ -33,22 +33,22 @@ class Trajectory(Method):
                 taken = rows_of(stored, rows)
                 yield Piece(
                     taken.latents, stored.t, rollout.conditioning.rows(rows), rollout.guidance_scale,
-                    values, counted, stored=taken, weight=weight,
+                    values, counted, stored=taken, unconditional=taken.unconditional, weight=weight,
                 )  # fmt: skip
             for visit in rollout.visits:
+                half = visit.unconditional
                 yield Piece(
                     visit.latents[rows], visit.t, rollout.conditioning.rows(rows), rollout.guidance_scale,
-                    values, counted, is_taught=False,
+                    values, counted, unconditional=half if half is None else half[rows], is_taught=False,
                 )  # fmt: skip
 
-    def velocity(self, piece: Piece) -> Latents:
-        """With guidance, the unconditional half learns where the settings say so."""
+    def current_velocity(self, piece: Piece) -> Latents:
+        """With guidance, the unconditional half learns where the settings say so; else it is what it was when
+        the rollout was drawn, and is not computed again.
+        """
+        known = None if self.settings.unconditional_gradient else piece.unconditional
         return self.policy.velocity(
-            piece.latents,
-            piece.t,
-            piece.conditioning,
-            piece.guidance_scale,
-            detach_unconditional=not self.settings.unconditional_gradient,
+            piece.latents, piece.t, piece.conditioning, piece.guidance_scale, unconditional=known
         )
 
     def objective(self, piece: Piece, velocity: Latents, tally: Tally) -> Tensor:

@@ -218,7 +218,7 @@ class Policy(ABC):
         conditioning: Conditioning,
         guidance_scale: float = 1.0,
         *,
-        detach_unconditional: bool = False,
+        unconditional: Tensor | None = None,
     ) -> flow.Latents:
         """The velocity eps_hat - x0_hat at RF latents of time t, after guidance; float32.
 
@@ -227,21 +227,28 @@ class Policy(ABC):
 
         Args:
             t: of all samples, or one per sample.
-            detach_unconditional: the unconditional half is computed apart and gets no gradient.
+            unconditional: the prediction of the unconditional half, as `velocity_and_half` gave it: then the
+                other half alone is computed.
         """
+        if unconditional is None or guidance_scale <= 1:
+            return self.velocity_and_half(latents, t, conditioning, guidance_scale)[0]
+        conditional = self._predict(latents, t, conditioning.positive)
+        prediction = unconditional + guidance_scale * (conditional - unconditional)
+        return flow.velocity_from(prediction, latents.float(), t, self.prediction)
+
+    def velocity_and_half(
+        self, latents: flow.Latents, t: flow.Time, conditioning: Conditioning, guidance_scale: float
+    ) -> tuple[flow.Latents, Tensor | None]:
+        """The velocity, and what the network predicts without the prompt; None where it was not asked."""
+        unconditional = None
         if guidance_scale <= 1:
             prediction = self._predict(latents, t, conditioning.positive)
-        elif detach_unconditional:
-            with torch.no_grad():
-                unconditional = self._predict(latents, t, conditioning.unconditional())
-            conditional = self._predict(latents, t, conditioning.positive)
-            prediction = unconditional + guidance_scale * (conditional - unconditional)
         else:
             twice = torch.cat([t, t]) if isinstance(t, Tensor) else t
             both = self._predict(torch.cat([latents, latents]), twice, conditioning.guided())
             unconditional, conditional = both.chunk(2)
             prediction = unconditional + guidance_scale * (conditional - unconditional)
-        return flow.velocity_from(prediction, latents.float(), t, self.prediction)
+        return flow.velocity_from(prediction, latents.float(), t, self.prediction), unconditional
 
     @abstractmethod
     def _predict(self, latents: Tensor, t: flow.Time, words: Words) -> Tensor:

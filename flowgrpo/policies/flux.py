@@ -48,22 +48,14 @@ class FluxPolicy(Policy):
         """The `num_steps + 1` decreasing times; larger images get more noise where the folder says so."""
         return self.levels.at((width // self.size_step) * (height // self.size_step)).grid(num_steps)
 
-    def velocity(
-        self,
-        latents: flow.Latents,
-        t: flow.Time,
-        conditioning: Conditioning,
-        guidance_scale: float = 1.0,
-        *,
-        detach_unconditional: bool = False,
-    ) -> flow.Latents:
+    def velocity_and_half(
+        self, latents: flow.Latents, t: flow.Time, conditioning: Conditioning, guidance_scale: float
+    ) -> tuple[flow.Latents, Tensor | None]:
         """The velocity; where the network takes the guidance scale, no negative half is read or computed."""
         if not self.has_guidance_input:
-            return super().velocity(
-                latents, t, conditioning, guidance_scale, detach_unconditional=detach_unconditional
-            )
+            return super().velocity_and_half(latents, t, conditioning, guidance_scale)
         scales = torch.full((len(latents),), guidance_scale, device=self.device)
-        return self._predict(latents, t, conditioning.positive | {"guidance": scales})
+        return self._predict(latents, t, conditioning.positive | {"guidance": scales}), None
 
     def _read(self, text: str) -> Words:
         embeds, pooled, _ = self.pipeline.encode_prompt(text, None, device=self.device)

@@ -21,7 +21,7 @@ from huggingface_hub import hf_hub_download
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from flowgrpo.policies import flux_names
+from flowgrpo import flux_names
 from flowgrpo.policies.source import Source
 
 State = dict[str, Tensor]

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from flowgrpo.policies.onefile import ONE_FILE, held_parts, lacking, read_parts
 from flowgrpo.policies.source import PREDICTIONS, Source, find
-from flowgrpo.tensorfile import PICKLES
+from flowgrpo.trust import hub_id, refuse_pickles
 
 _OPTIONAL = ("text_encoder_3", "tokenizer_3")
 """Parts that SD3 goes without, though diffusers does not list them as optional."""
@@ -117,6 +117,7 @@ def _open_folder(
         source.where,
         dtype=dtype,
         use_safetensors=True,
+        trust_remote_code=False,
         revision=source.revision,
         variant=variant,
         **absent | given,
@@ -151,12 +152,8 @@ def _checked_variant(folder: Path, given: Collection[str] = ()) -> str | None:
     for path in weights:
         _refuse_cut(path)
     network = [path for path in weights if path.parent.name in ("unet", "transformer")]
-    pickles = [path.name for path in folder.glob("*/*") if path.suffix in PICKLES]
-    if folder.is_dir() and pickles and not network and not given:
-        raise ValueError(
-            f"{pickles[0]} of {folder.name} is a pickle, which can run programs when it is opened; FlowGRPO "
-            "reads safetensors only: get the model as .safetensors"
-        )
+    if not given:
+        refuse_pickles(folder)
     telling = weights if given else network
     return "fp16" if telling and all(".fp16." in path.name for path in telling) else None
 
@@ -179,8 +176,11 @@ def _open_file(
 ) -> Any:
     name, told = Path(source.where).name, _told(source, config)
     predicts = _checked_prediction(source, prediction)
+    place, revision = hub_id(told) or (told, None)
+    if Path(told).is_dir():
+        place, revision = told, None
     try:
-        pipeline = pipeline_class.from_single_file(source.where, dtype=dtype, config=told)
+        pipeline = pipeline_class.from_single_file(source.where, dtype=dtype, config=place, revision=revision)
     except SingleFileComponentError as error:
         raise ValueError(
             f"{name} lacks a part of the model ({error}): name a file that holds all of it, or a diffusers "

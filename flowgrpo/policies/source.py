@@ -7,6 +7,7 @@ the names of the tensors, the file's metadata), never guessed from a name.
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from safetensors import SafetensorError, safe_open
 
 from flowgrpo.tensorfile import refuse_pickle
+from flowgrpo.tensorheader import read_header
+from flowgrpo.trust import check_parts, checked_commit, hub_id
 
 INDEX = "model_index.json"
 _UNET, _VAE = "model.diffusion_model.", "first_stage_model."
@@ -106,9 +109,9 @@ def find(source: str | Path, revision: str | None = None) -> Source:
     """
     path = Path(source)
     refuse_pickle(path)
-    if path.is_file():
+    if os.path.isfile(path):  # False for a name that no file can have, where pathlib raises
         return _file(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / INDEX).is_file():
             raise LookupError(f"{source} has no {INDEX}, so it is no diffusers folder: name one that has")
         return _indexed(str(source), path / INDEX, None)
@@ -116,18 +119,20 @@ def find(source: str | Path, revision: str | None = None) -> Source:
 
 
 def _hub(source: str | Path, revision: str | None) -> Source:
-    if isinstance(source, Path) or source.startswith((".", "/")) or source.count("/") != 1:
+    asked = None if isinstance(source, Path) else hub_id(source)
+    if asked is None:
         raise LookupError(
-            f"there is no folder {source}: name a diffusers folder, a .safetensors file or a hub id "
-            "such as owner/name"
+            f"there is no folder {str(source)[:200]}: name a diffusers folder, a .safetensors file or a hub "
+            "id such as owner/name"
         )
-    name, _, pinned = source.partition("@")
-    revision = revision or pinned or None
+    name, pinned = asked
+    revision = revision or pinned
     try:
         index = Path(hf_hub_download(name, INDEX, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise LookupError(f"{source} is neither a folder nor a model that the hub gave: {error}") from error
-    commit = index.parent.name  # the cache has a folder for each: whatever is read later is of this one
+    # The cache has a folder for each commit: whatever is read later is of this one.
+    commit = checked_commit(name, index.parent.name)
     return _indexed(name, index, commit)
 
 
@@ -135,10 +140,11 @@ def _indexed(where: str, path: Path, revision: str | None) -> Source:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         name = index["_class_name"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{INDEX} of {where} cannot be read ({error}): get the model again, its copy is damaged"
         ) from error
+    check_parts(index, where)
     return Source(where, str(name), revision, index)
 
 
@@ -146,6 +152,7 @@ def _file(path: Path) -> Source:
     """Reads the header alone: names, shapes and metadata."""
     if path.suffix.lower() != ".safetensors":
         raise ValueError(f"{path.name} is no model: expected a .safetensors file or a diffusers folder")
+    read_header(path)
     try:
         with safe_open(path, framework="pt") as opened:
             names, metadata = set(opened.keys()), opened.metadata() or {}

@@ -56,14 +56,56 @@ class Agreement:
     why_no_alpha: str
 
 
+@dataclass(frozen=True)
+class PeopleAgreement:
+    """Of two people, over all that both of them judged.
+
+    Attributes:
+        one, other: annotators, in the order of their names.
+        num_shared: items that both judged, of `num_groups` groups.
+        same: share of the items of which they said the same; its interval is over groups.
+    """
+
+    one: str
+    other: str
+    num_shared: int
+    num_groups: int
+    same: Interval
+
+
 def agreements(votes: Iterable[Vote], seed: int = 0) -> list[Agreement]:
     """How far annotators agree on stars (of an image), bests (of a group) and pairs (of two images)."""
-    judged = latest(votes)
+    stars, bests, pairs = _answers(latest(votes))
     return [
-        _agreement("stars", "ordinal", _stars(judged), seed),
-        _agreement("best", "nominal", _bests(judged), seed),
-        _agreement("pair", "nominal", _pairs(judged), seed),
+        _agreement("stars", "ordinal", stars, seed),
+        _agreement("best", "nominal", bests, seed),
+        _agreement("pair", "nominal", pairs, seed),
     ]
+
+
+def between_people(votes: Iterable[Vote], seed: int = 0) -> list[PeopleAgreement]:
+    """Every two annotators who judged something of the same, those who share most first."""
+    same: dict[tuple[str, str], dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for answers in _answers(latest(votes)):
+        for (group, _), said in answers.items():
+            for one, other in combinations(sorted(said), 2):
+                same[one, other][group].append(said[one] == said[other])
+    found = [_of_two(*who, list(groups.values()), seed) for who, groups in same.items()]
+    return sorted(found, key=lambda two: -two.num_shared)
+
+
+def _of_two(one: str, other: str, groups: Sequence[Sequence[bool]], seed: int) -> PeopleAgreement:
+    of = np.array([float(sum(same)) for same in groups])
+    to = np.array([float(len(same)) for same in groups])
+    shared = int(to.sum())
+    return PeopleAgreement(
+        one, other, shared, len(groups), ratio_by_cluster(of, to, trials=shared, seed=seed)
+    )
+
+
+def _answers(judged: Judged) -> tuple[Answers, Answers, Answers]:
+    """Of stars, bests and pairs."""
+    return _stars(judged), _bests(judged), _pairs(judged)
 
 
 def _stars(judged: Judged) -> Answers:

@@ -44,6 +44,7 @@ class AnnotatorQuality:
         num_votes: that hold.
         num_skips: groups that they gave back, and that are still given back.
         consensus: share of their comparisons that the others of the same two images lean towards as well.
+        num_shared: groups that this is over.
         consistency: share of what they said twice that was the same.
         first: share of choices that fell on the first place, less what no bias would give.
         median_lead_ms: from showing a group to a vote.
@@ -54,6 +55,7 @@ class AnnotatorQuality:
     num_votes: int
     num_skips: int
     consensus: Interval | None
+    num_shared: int
     consistency: Interval | None
     first: float | None
     median_lead_ms: float | None
@@ -109,7 +111,8 @@ def annotators(votes: Sequence[Vote]) -> list[AnnotatorQuality]:
             annotator=name,
             num_votes=len(by_annotator[name]),
             num_skips=skips[name],
-            consensus=consensus.get(name),
+            consensus=consensus[name][0] if name in consensus else None,
+            num_shared=consensus[name][1] if name in consensus else 0,
             consistency=consistent.get(name),
             first=_first(by_annotator[name]),
             median_lead_ms=_median([vote.lead_ms for vote in by_annotator[name]]),
@@ -131,8 +134,8 @@ def _skips(votes: Iterable[Vote]) -> Counter[str]:
     return Counter(annotator for (annotator, _), kind in last.items() if kind == "skip")
 
 
-def _consensus(compared: Sequence[Comparison]) -> dict[str, Interval]:
-    """Clusters are groups: the comparisons of one group stand and fall together."""
+def _consensus(compared: Sequence[Comparison]) -> dict[str, tuple[Interval, int]]:
+    """Each with its number of groups. Those are the clusters: comparisons of one stand and fall together."""
     lean: dict[tuple[str, str, str], dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for one in compared:
         if not one.tie:
@@ -147,7 +150,7 @@ def _consensus(compared: Sequence[Comparison]) -> dict[str, Interval]:
             cell[0] += one.weight * (others > 0)
             cell[1] += one.weight
     return {
-        who: ratio_by_cluster(*np.array(list(cells.values())).T, trials=len(cells))
+        who: (ratio_by_cluster(*np.array(list(cells.values())).T, trials=len(cells)), len(cells))
         for who, cells in hits.items()
         if len(cells) > 1
     }

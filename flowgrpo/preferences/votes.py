@@ -2,10 +2,11 @@
 
 How much a comparison counts. Choosing the best of n images is one act and not n - 1 wins, so each of its
 comparisons weighs 2 / n: at equal strengths the act then pulls as hard as in Plackett and Luce's likelihood
-of a first choice (whose gradient is 1 - 1/n; n - 1 logistic ones of weight w give (n - 1) w / 2). A ranking
-is a row of such choices among those that are left; a pair is the case n = 2. Stars are a ranking as well,
-with equal stars left out and less weight where they hardly differ. A flagged image is the worst of itself
-and the unflagged ones. Both of a pair bad is a tie: neither is better.
+of a first choice (whose gradient is 1 - 1/n; n - 1 logistic ones of weight w give (n - 1) w / 2). The worst,
+where it is named beside the best, is one more such choice, among the n - 1 that are left. A ranking is a row
+of such choices among those that are left; a pair is the case n = 2. Stars are a ranking as well, with equal
+stars left out and less weight where they hardly differ. A flagged image is the worst of itself and the
+unflagged ones. Both of a pair bad is a tie: neither is better.
 """
 
 from __future__ import annotations
@@ -159,6 +160,9 @@ def _implied(said: Sequence[Vote], habit: tuple[float, float]) -> _Pairs:
         if vote.kind == "best" and vote.image is not None:
             others = [image for image in vote.images if image != vote.image]
             yield from _ordered([[vote.image], others], ties_in_last=False)
+            worst = vote.payload.get("worst")
+            if worst in others:
+                yield from ((other, worst, 2 / len(others), False) for other in others if other != worst)
         elif vote.kind == "rank":
             yield from _ordered([list(tied) for tied in vote.payload["order"]])
         elif vote.kind == "pair":

@@ -21,6 +21,7 @@ from flowgrpo.rewards.cards import CARDS, LAION_HEAD, OPENAI_L
 from flowgrpo.rewards.clip_encoder import ClipEncoder
 from flowgrpo.rewards.encoders import clip_of_hub, fingerprint
 from flowgrpo.rewards.fetch import Options, obtain
+from flowgrpo.torchfile import read_torch
 
 
 class AestheticReward:
@@ -82,7 +83,7 @@ def collapsed(layers: Mapping[str, Tensor]) -> tuple[Float[Tensor, " embed"], fl
 
 def read_head(path: Path) -> tuple[Float[Tensor, " embed"], float]:
     """The published file as an affine map; its tensors were saved on a GPU."""
-    return collapsed(torch.load(path, map_location="cpu", weights_only=True))
+    return collapsed(read_torch(path))
 
 
 def load(card: RewardSpec, option: str, options: Options) -> AestheticReward:

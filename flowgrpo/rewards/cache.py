@@ -9,8 +9,6 @@ is never kept; that a reward has nothing to say is.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -44,39 +42,6 @@ class ScoreCache(Protocol):
     def put_many(self, reward: str, version: str, values: Mapping[ScoreKey, Kept]) -> None:
         """Keeps values."""
         ...
-
-
-class MemoryCache:
-    """Keeps the values that were asked for last, in this process.
-
-    Args:
-        capacity: How many values; one takes about 300 bytes.
-    """
-
-    def __init__(self, capacity: int = 100_000) -> None:
-        self.capacity = capacity
-        self._values: OrderedDict[tuple[str, str, ScoreKey], Kept] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get_many(self, reward: str, version: str, keys: Collection[ScoreKey]) -> Mapping[ScoreKey, Kept]:
-        """Those of the keys that are known."""
-        with self._lock:
-            found = {key: kept for key in keys if (kept := self._values.get((reward, version, key)))}
-            for key in found:
-                self._values.move_to_end((reward, version, key))
-        return found
-
-    def put_many(self, reward: str, version: str, values: Mapping[ScoreKey, Kept]) -> None:
-        """Keeps values; the oldest go where there is no room."""
-        with self._lock:
-            for key, value in values.items():
-                self._values[reward, version, key] = value
-                self._values.move_to_end((reward, version, key))
-            while len(self._values) > self.capacity:
-                self._values.popitem(last=False)
 
 
 def image_hash(image: UInt8[Tensor, "3 height width"]) -> str:

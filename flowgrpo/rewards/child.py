@@ -60,11 +60,13 @@ class Server:
         batch = read_batch(header, data)
         try:
             said, values = result_message(checked(self.reward, batch))
+            return {"ok": True, **said}, values
         except torch.OutOfMemoryError as error:
             _log.exception("no memory")
-            what = f"the {self.reward.spec.name} reward ran out of memory on {len(batch)} images"
-            return {"ok": False, "reason": f"{what}: {error}"}, b""
-        return {"ok": True, **said}, values
+            what = f"the {self.reward.spec.name} reward ran out of memory on {len(batch)} images: {error}"
+        if torch.cuda.is_available():  # not before the error has gone, which holds what the batch held
+            torch.cuda.empty_cache()
+        return {"ok": False, "is_short": True, "reason": what}, b""
 
 
 def plugin_at(target: str) -> Plugin:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -23,6 +24,9 @@ _REPOSITORY: Final = Path(__file__).resolve().parents[2]
 _MARGIN_SECONDS: Final = 1.0
 """The child ends itself at its limit and says where it hung; this much later it is killed."""
 _END_SECONDS: Final = 5.0
+_DESCRIPTORS: Final = "/dev/fd"
+_STANDARD: Final = 2
+"""Up to here descriptors are input, output and errors, which a child has its own of."""
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +35,25 @@ def child_command() -> list[str]:
     return [sys.executable, "-P", "-m", "flowgrpo.rewards.child", "--parent", str(os.getpid())]
 
 
+def locks_of_the_tree() -> tuple[int, ...]:
+    """Descriptors that this process's children are meant to hold as well, for `Popen(pass_fds=...)`.
+
+    A run, an engine worker and a device are locked files whose descriptors are inheritable, and are free once
+    the last process that has a copy has ended. Python makes no other regular file inheritable; what libraries
+    leave open of devices and connections is not passed on.
+    """
+    found = []
+    for name in os.listdir(_DESCRIPTORS):
+        with suppress(OSError):  # the listing's own has been closed by now
+            number = int(name)
+            is_file = stat.S_ISREG(os.fstat(number).st_mode)
+            if number > _STANDARD and is_file and os.get_inheritable(number):
+                found.append(number)
+    return tuple(sorted(found))
+
+
 class Child:
-    """A process at the other end of two pipes.
+    """A process at the other end of two pipes. It keeps the locks of the tree that it belongs to.
 
     Args:
         name: Of the reward; begins each line of its log.
@@ -42,7 +63,7 @@ class Child:
         self.name = name
         self.process = subprocess.Popen(
             command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=_environment(), start_new_session=True,
+            env=_environment(), start_new_session=True, pass_fds=locks_of_the_tree(),
         )  # fmt: skip
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -130,7 +151,11 @@ def _end(process: subprocess.Popen[bytes], listener: threading.Thread) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment; the child imports from where this one does."""
+    """This process's environment; the child imports from where this one does.
+
+    The address of the database may hold a password, and a reward has no business there.
+    """
     paths = dict.fromkeys([str(_REPOSITORY), *(path or os.getcwd() for path in sys.path)])
     ours = {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
-    return os.environ | ours
+    mine = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PGPASSWORD")}
+    return mine | ours

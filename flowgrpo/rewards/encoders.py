@@ -17,13 +17,13 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import open_clip
-import torch
 
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.clip_encoder import OPENAI_VOCABULARY, ClipEncoder
 from flowgrpo.rewards.fetch import HubFile, Options, obtain
 from flowgrpo.starter import features
 from flowgrpo.starter.features import Taps
+from flowgrpo.torchfile import read_torch
 
 
 def taps(batch: ScoreBatch, *, smooth: bool, device: str) -> Taps:
@@ -139,7 +139,7 @@ def clip_from_checkpoint(
     def make() -> ClipEncoder:
         squares = {"resize_mode": resize_mode}
         model = open_clip.create_model(architecture, load_weights=False, force_preprocess_cfg=squares)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = read_torch(path)
         model.load_state_dict(checkpoint["state_dict"])
         tokenize = open_clip.get_tokenizer(architecture)
         return ClipEncoder(model, tokenize, f"CLIP {architecture}", version, device)

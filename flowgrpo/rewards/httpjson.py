@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import ipaddress
 import json
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -67,6 +68,7 @@ class Server:
         Raises:
             NoAnswerError: There is none.
         """
+        self._refuse_no_server()
         data = None if question is None else json.dumps(question, allow_nan=False).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         request = urllib.request.Request(f"{self.url.rstrip('/')}/{path}", data, headers)
@@ -85,6 +87,21 @@ class Server:
             why = f"{type(error).__name__}: {error}"
             raise NoAnswerError(f"lost the connection to {self.url}: {why}", is_passing=True) from error
         return self._parsed(said)
+
+    def _refuse_no_server(self) -> None:
+        """A machine's own services, such as the keys of a cloud at 169.254.169.254, answer to whoever asks
+        from it: whoever may start a run may not have them asked.
+        """
+        host = urlsplit(self.url).hostname or ""
+        try:
+            found = {str(one[4][0]).partition("%")[0] for one in socket.getaddrinfo(host, None)}
+        except OSError:
+            return  # the question itself tells
+        for named in map(ipaddress.ip_address, sorted(found)):
+            address = getattr(named, "ipv4_mapped", None) or named
+            if address.is_link_local or address.is_unspecified or address.is_multicast:
+                clause = f"is not asked at {self.url}: {address} is an address of no server of rewards"
+                raise NoAnswerError(clause, is_passing=False)
 
     def _read(self, request: urllib.request.Request) -> bytes:
         deadline = time.monotonic() + 2 * self.timeout

@@ -14,7 +14,6 @@ from typing import Final
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 
 from flowgrpo.preferences.head import Basis, Head
 from flowgrpo.rewards.base import Abstained, RewardSpec, ScoreBatch, ScoreResult, scored, unscored
@@ -22,7 +21,7 @@ from flowgrpo.rewards.cards import CARDS
 from flowgrpo.rewards.encoders import clip_for
 from flowgrpo.rewards.eye import Eye
 from flowgrpo.rewards.fetch import Options, Unavailable
-from flowgrpo.tensorfile import read_tensors
+from flowgrpo.tensorfile import read_tensors, write_tensors
 
 NAME: Final = "human"
 NOTHING_LEARNED: Final = Abstained("nothing has been learned from votes yet: rate some groups")
@@ -57,7 +56,7 @@ def save_head(head: Head, eye: str, path: Path) -> None:
     facts = {"widths": basis.widths, "variances": head.variances, "spread": head.spread, "eye": eye}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"head": json.dumps(facts)})
+    write_tensors(partial, tensors, {"head": json.dumps(facts)})
     partial.rename(path)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -125,9 +125,15 @@ class IsolatedReward:
         name: Of the column, where it is not the plug-in's.
         command: Another way to start the child.
 
+    Attributes:
+        make_room: Called when memory ran out in the child; true where somebody has left the device for it,
+            and the batch is worth another try.
+
     Raises:
         FailedRewardError: It cannot be loaded; the text says why.
     """
+
+    make_room: Callable[[], bool] = staticmethod(lambda: False)
 
     def __init__(
         self,
@@ -163,6 +169,8 @@ class IsolatedReward:
             seconds = self.limits.batch_seconds + self.limits.image_seconds * len(batch)
             try:
                 said, values = child.ask({"op": "score", **header}, data, seconds=seconds)
+                if said.get("is_short") is True and self.make_room():
+                    said, values = child.ask({"op": "score", **header}, data, seconds=seconds)
                 result = self._read(said, values)
             except FailedRewardError as error:
                 self._refuse_when_interrupted()

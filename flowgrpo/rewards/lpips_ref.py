@@ -20,6 +20,7 @@ from flowgrpo.rewards.base import RewardSpec, ScoreBatch, ScoreResult, scored, u
 from flowgrpo.rewards.cards import CARDS, TRUNKS
 from flowgrpo.rewards.fetch import Options, obtain
 from flowgrpo.rewards.perceptual import NO_REFERENCE
+from flowgrpo.torchfile import read_torch
 
 _PER_FORWARD: Final = 16
 
@@ -36,7 +37,7 @@ class LpipsReference:
     def __init__(
         self, net: str, trunk: Path, version: str, device: str = "cpu", card: RewardSpec = CARDS["lpips_ref"]
     ) -> None:
-        self.metric = opened(net, torch.load(trunk, map_location="cpu", weights_only=True)).to(device)
+        self.metric = opened(net, read_torch(trunk)).to(device)
         self.device = device
         self.spec = replace(card, version=f"lpips 0.1 {net} {version}")
 

@@ -38,7 +38,10 @@ class PickScoreReward:
     def __init__(
         self, folder: Path, version: str, device: str = "cpu", card: RewardSpec = CARDS["pickscore"]
     ) -> None:
-        self.model: Any = AutoModel.from_pretrained(folder, local_files_only=True).eval().to(device)
+        model = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        )
+        self.model: Any = model.eval().to(device)
         self.model.requires_grad_(False)
         self.context: int = self.model.config.text_config.max_position_embeddings
         self.tokenize = open_clip.SimpleTokenizer(context_length=self.context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -60,6 +60,12 @@ class RewardStack:
         """
         results = {name: score_with(self.cache, reward, batch) for name, reward in self.rewards.items()}
         return results | {name: unscored(len(batch), reason) for name, reason in self.unavailable.items()}
+
+    def ask_for_room(self, make_room: Callable[[], bool]) -> None:
+        """Names who can free the device for rewards in processes of their own."""
+        for reward in map(bare, self.rewards.values()):
+            if isinstance(reward, IsolatedReward):
+                reward.make_room = make_room
 
     def close(self) -> None:
         """Ends the processes of rewards that have one of their own; they start again when they score."""

@@ -165,6 +165,7 @@ class Audience:
                 )
                 return said
             self.beats.tick(f"waiting for ratings: {len(judged)} of {len(asked)} groups are rated")
+            self.beats.pause_if_asked()
             self.beats.stop.wait(POLL_SECONDS)
 
 

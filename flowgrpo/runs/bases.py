@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from huggingface_hub import try_to_load_from_cache
+
 from flowgrpo.policies import FAMILIES, source
 from flowgrpo.policies.onefile import ONE_FILE
 from flowgrpo.policies.opening import home_of
+from flowgrpo.trust import check_folder
 from storage import checkpoints
 from storage.engine import Database
 from storage.models import Checkpoint
@@ -38,6 +41,7 @@ def add_base(
     if found.pipeline not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"{where} is a {found.pipeline}; FlowGRPO can drive {known}: choose such a model")
+    _check_files(found)
     _check_prediction(found, prediction)
     pinned = _pinned(found)
     shown = name or _name_of(found)
@@ -57,6 +61,16 @@ def add_base(
     )
 
 
+def _check_files(found: source.Source) -> None:
+    """Looks at what is on this machine; of a hub model that is what was fetched of its commit."""
+    folder = Path(found.where)
+    if found.revision:
+        index = try_to_load_from_cache(found.where, source.INDEX, revision=found.revision)
+        folder = Path(index).parent if isinstance(index, str) else folder
+    if folder.is_dir():
+        check_folder(folder, found.where)
+
+
 def _check_prediction(found: source.Source, prediction: str | None) -> None:
     if prediction is not None and prediction not in source.PREDICTIONS:
         raise ValueError(f"prediction is epsilon or v_prediction, got {prediction!r}")
@@ -73,10 +87,14 @@ def _check_prediction(found: source.Source, prediction: str | None) -> None:
 
 
 def _home(found: source.Source, config: str | None) -> str | None:
-    """A file of SD3 or FLUX.1 takes weights from there, so a hub id is pinned to its commit too."""
+    """Pinned as the base is: a file takes its configuration from there, one of SD3 or FLUX.1 weights too."""
     if found.is_file and found.pipeline in ONE_FILE:
-        return _pinned(home_of(found, config))
-    return config and _absolute(config)
+        home = home_of(found, config)
+        _check_files(home)
+        return _pinned(home)
+    if config is None or Path(config).expanduser().exists():
+        return config and _absolute(config)
+    return _pinned(source.find(config))
 
 
 def _pinned(found: source.Source) -> str:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.runs import exits
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.patience import attempt_write
 from flowgrpo.runs.position import Position
-from storage import runs
+from storage import run_wishes, runs
 from storage.engine import Database
 from storage.models import Run
+from storage.run_wishes import Wish
 
 BEAT_SECONDS = 1.0
 STOP_SECONDS = 10.0
@@ -26,6 +28,10 @@ _log = logging.getLogger(__name__)
 
 class StopRequestedError(Exception):
     """Raised at a point where nothing is half done."""
+
+
+class PauseRequestedError(StopRequestedError):
+    """The run ends as for a stop, and rests as paused."""
 
 
 class Beats:
@@ -55,6 +61,15 @@ class Beats:
             raise StopRequestedError
         self.say(phase)
         self.turns.give_way(may_give_up=may_stop)
+
+    def asked(self) -> Mapping[Wish, datetime]:
+        """What people ask of the run and is not done yet; nothing while the database cannot be read."""
+        return attempt_write("wishes", lambda: run_wishes.wishes_of(self.db, self.run.id)) or {}
+
+    def pause_if_asked(self) -> None:
+        """For long waits in which nothing is half done. Raises PauseRequestedError."""
+        if "pause" in self.asked():
+            raise PauseRequestedError
 
     def time(self, seconds: float) -> None:
         """Takes in how long an update took."""

@@ -11,17 +11,22 @@ from pathlib import Path
 
 import torch
 
+from flowgrpo.runs import layout
 from storage.locks import Turnstile
 
 MIN_TURN_SECONDS = 2.0
 """A trainer that gives way keeps the device at least this long, so that a full queue does not starve it."""
 
 
+class NoDeviceError(LookupError):
+    """The device that was asked for is not there."""
+
+
 def resolve(device: str) -> torch.device:
     """`auto` is the first GPU where there is one, else the CPU.
 
     Raises:
-        LookupError: the device asked for is not there.
+        LookupError: there is no such device; `NoDeviceError` where there might be one, and is none now.
     """
     if device == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -30,13 +35,21 @@ def resolve(device: str) -> torch.device:
     except RuntimeError as error:
         raise LookupError(f"there is no device {device}: name auto, cpu or cuda:0") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise LookupError(f"there is no device {device}: this machine has {torch.cuda.device_count()} GPUs")
+        raise NoDeviceError(f"there is no device {device}: this machine has {torch.cuda.device_count()} GPUs")
     return chosen
 
 
 def describe(device: torch.device) -> str:
     """The device as a person knows it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def identity(device: torch.device) -> str:
+    """The device's name on this machine: `cuda:0` is another GPU for who sees others."""
+    if device.type == "cuda":
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        return f"cuda-{uuid if uuid.startswith(('GPU-', 'MIG-')) else f'GPU-{uuid}'}"
+    return f"{device.type}-{device.index or 0}"
 
 
 def use_all_cores() -> None:
@@ -54,7 +67,7 @@ class Turns:
 
     def __init__(self, home: Path, device: torch.device, give_up: Callable[[], bool] = lambda: False) -> None:
         self._give_up = give_up
-        self._turnstile = Turnstile(home / "locks", str(device).replace(":", "-"))
+        self._turnstile = Turnstile(layout.host_folder(home), str(device).replace(":", "-"))
         self._held = ExitStack()
         self._since = 0.0
 

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
 
 import psutil
 import torch
 from safetensors import SafetensorError, safe_open
 
 from flowgrpo.runs.device import describe, resolve
+from flowgrpo.runs.doctor_folder import examine_folder
 from flowgrpo.runs.doctor_rewards import HEADER, Checkup, examine_rewards
+from flowgrpo.runs.findings import Finding
 from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.worker import WEIGHTS
-from storage import checkpoints, migrate
+from flowgrpo.starter.sums import wrong_sums
+from storage import checkpoints
 from storage.engine import Database
 
-NEEDED = ("torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "lpips", "gradio")
+NEEDED = (
+    "torch", "diffusers", "transformers", "peft", "accelerate", "open_clip_torch", "lpips", "gradio",
+    "argon2-cffi", "prometheus-client",
+)  # fmt: skip
 OPTIONAL = {
     "bitsandbytes": "the optimiser adamw_8bit, on NVIDIA GPUs",
     "psycopg": "a PostgreSQL database instead of SQLite",
 }
 """Package to what needs it."""
-LITTLE_DISK, LITTLE_MEMORY = 2 * 10**9, 3 * 10**9
+LITTLE_MEMORY = 3 * 10**9
 """Bytes below which a run on the starter may not find room."""
-Level = Literal["ok", "note", "problem"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, how it is, and what to do about it."""
-
-    level: Level
-    what: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        sign = {"ok": "ok  ", "note": "note", "problem": "BAD "}[self.level]
-        return f"{sign}  {self.what}" + (f": {self.advice}" if self.advice else "")
-
-    def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return asdict(self)
+NVIDIA = Path("/proc/driver/nvidia/version")
+"""Where the driver says what it is, while it is loaded."""
 
 
 def report(db: Database, say: Callable[[str], object], *, rewards: bool, as_json: bool) -> bool:
@@ -80,8 +67,7 @@ def examine(db: Database, weights: Path = WEIGHTS) -> Iterator[Finding]:
     yield from _packages()
     yield from _devices()
     yield from _memory()
-    yield from _folder(db)
-    yield from _database(db)
+    yield from examine_folder(db)
     yield from _weights(weights)
     yield from _bases(db)
     yield from _hub()
@@ -99,7 +85,11 @@ def _packages() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    if not torch.cuda.is_available():
+    if not torch.cuda.is_available() and NVIDIA.exists():
+        driver = NVIDIA.read_text(errors="replace").partition("\n")[0]
+        advice = f"get a driver for CUDA {torch.version.cuda}, or a PyTorch for this one (pytorch.org)"
+        yield Finding("problem", f"a GPU whose driver PyTorch cannot use: {driver}", advice)
+    elif not torch.cuda.is_available():
         yield Finding(
             "note", f"no GPU, {os.cpu_count()} CPU cores",
             "the starter learns on the CPU; larger bases want an NVIDIA GPU of 16 GB or more",
@@ -107,31 +97,15 @@ def _devices() -> Iterator[Finding]:
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         name = describe(torch.device("cuda", index))
-        yield Finding("ok", f"GPU {index}: {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+        yield Finding("ok", f"GPU {index}: {name}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free, CUDA "
+                      f"{torch.version.cuda}")  # fmt: skip
 
 
 def _memory() -> Iterator[Finding]:
     free = psutil.virtual_memory().available
-    yield _enough(free, LITTLE_MEMORY, "memory", "end other programs before a run")
-
-
-def _folder(db: Database) -> Iterator[Finding]:
-    free = shutil.disk_usage(db.home).free
-    yield Finding("ok", f"data folder {db.home}")
-    if not os.access(db.home, os.W_OK):
-        yield Finding("problem", "the data folder cannot be written", f"let this user write to {db.home}")
-    yield _enough(free, LITTLE_DISK, "disk", "free some, or set FLOWGRPO_HOME to another disk")
-
-
-def _enough(free: int, little: int, what: str, advice: str) -> Finding:
-    told = f"{free / 1e9:.1f} GB of {what} free"
-    return Finding("ok", told) if free >= little else Finding("note", told, advice)
-
-
-def _database(db: Database) -> Iterator[Finding]:
-    driver = db.driver
-    yield Finding("ok", f"database: SQLite {driver.version} by {driver.name}, journal {driver.journal_mode}")
-    yield Finding("ok", f"schema {migrate.head_of()}")
+    told = f"{free / 1e9:.1f} GB of memory free"
+    is_enough = free >= LITTLE_MEMORY
+    yield Finding("ok", told) if is_enough else Finding("note", told, "end other programs before a run")
 
 
 def _weights(weights: Path) -> Iterator[Finding]:
@@ -147,6 +121,11 @@ def _weights(weights: Path) -> Iterator[Finding]:
         except SafetensorError as error:
             yield Finding("problem", f"{path} is damaged ({error})", "get the repository again")
             return
+    if odd := wrong_sums(weights):
+        yield Finding(
+            "problem", f"not as they were shipped: {', '.join(odd[:3])}", "get the repository again"
+        )
+        return
     size = sum(path.stat().st_size for path in files) / 1e6
     yield Finding("ok", f"the starter: {len(files)} files of weights, {size:.0f} MB")
 

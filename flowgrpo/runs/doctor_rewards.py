@@ -107,7 +107,7 @@ def examine_rewards(
 
 
 def _examined(name: str, options: Options, recorded: Mapping[str, Any] | None) -> Checkup:
-    card = registry.card(name, options)
+    card = registry.card(name, options, LOAD_SECONDS)
     is_ours = bool(card["embedded"])
     if card["state"] != "here" and not is_ours:
         return Checkup(name, "note", str(card["weights"]))

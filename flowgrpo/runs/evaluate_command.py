@@ -19,9 +19,8 @@ from pydantic import ValidationError
 
 from flowgrpo.config import SamplingConfig
 from flowgrpo.runs import layout
-from flowgrpo.runs.commands import named_checkpoint
 from flowgrpo.runs.local import POLL_SECONDS, dispatching
-from storage import jobs
+from storage import checkpoints, jobs
 from storage.engine import Database, open_database
 from storage.evaluations import request_evaluation
 from storage.models_judging import Job
@@ -75,7 +74,7 @@ def payload_of(db: Database, given: argparse.Namespace) -> dict[str, Any]:
         first = error.errors()[0]
         raise ValueError(f"{first['loc'][0]} cannot be used: {first['msg']}, got {first['input']}") from error
     return {
-        "checkpoints": [named_checkpoint(db, name).id for name in given.checkpoints],
+        "checkpoints": [checkpoints.named_checkpoint(db, name).id for name in given.checkpoints],
         "prompts": _prompts(given.prompts),
         "seeds": numbers(given.seeds),
         "config": config.model_dump(),

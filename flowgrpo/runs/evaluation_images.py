@@ -15,10 +15,10 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from flowgrpo.config import SamplingConfig
+from flowgrpo.failpoints import failpoint
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.cache import image_hash
 from flowgrpo.rollout import Progress, Rollout, denoise
-from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import NO_MEMORY, InterruptedDrawingError, refuse_broken
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.pictures import png_bytes, read_png

@@ -22,6 +22,7 @@ _LATEX: Final = {
     "↓": r"$\downarrow$", "−": "$-$",
 }  # fmt: skip
 _MARKDOWN: Final = {"|": "\\|", "\n": " ", "<": "&lt;", "*": "\\*", "`": "\\`"}
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _FIELDS: Final = (
     "checkpoint", "name", "steps", "evaluations", "seconds", "metric", "key", "extractor", "value", "low",
     "high", "change", "change_low", "change_high", "p", "num_prompts", "num_images", "better", "note",
@@ -62,8 +63,14 @@ def as_csv(result: Result) -> str:
                 result["trained_on"][key] for key in (row["checkpoint"], name) if key in result["trained_on"]
             ]
             told["trained_on"] = " ".join(learned)
-            writer.writerow(own | {"metric": name, "better": better[name]} | told)
+            whole = own | {"metric": name, "better": better[name]} | told
+            writer.writerow({key: _no_formula(value) for key, value in whole.items()})
     return text.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    """A text that a spreadsheet would take for a formula, behind the mark of a plain text."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def as_markdown(result: Result) -> str:

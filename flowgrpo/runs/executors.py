@@ -103,3 +103,6 @@ class LocalExecutor:
             if not is_held(layout.run_lock(self.home, run_id)):
                 shim.wait(timeout=10.0)
         self.reap()
+        for shim in self._shims.values():
+            shim.returncode = 0  # else Popen complains that nobody waits for it, which is what is meant
+        self._shims.clear()

@@ -7,6 +7,7 @@ import signal
 from typing import Final
 
 from storage.models import RunState
+from storage.run_wishes import PAUSED_EXIT
 
 DONE: Final = 0
 BAD_CONFIG: Final = 64
@@ -18,6 +19,7 @@ NOT_FINITE: Final = 76
 OUT_OF_MEMORY: Final = 77
 REWARDS_FAILED: Final = 78
 ALARM: Final = 79
+PAUSED: Final = PAUSED_EXIT
 
 _SENTENCES: Final[dict[int, str]] = {
     DONE: "The run is complete.",
@@ -30,6 +32,7 @@ _SENTENCES: Final[dict[int, str]] = {
     OUT_OF_MEMORY: "The device ran out of memory: lower the micro-batch or the image size, then resume.",
     REWARDS_FAILED: "The rewards could not score the images.",
     ALARM: "An alarm paused the run: look at its samples, then decide.",
+    PAUSED: "The run paused at a safe point, as somebody asked, and can be resumed.",
 }
 
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -70,6 +73,6 @@ def state_after(code: int, *, stop_requested: bool) -> RunState:
         return "completed"
     if code == STOPPED or stop_requested:
         return "stopped"
-    if code in (DISK_FULL, ALARM):
+    if code in (DISK_FULL, ALARM, PAUSED):
         return "paused"
     return "failed"

@@ -11,12 +11,12 @@ import torch
 from pydantic import ValidationError
 
 from flowgrpo.config import SamplingConfig
+from flowgrpo.failpoints import failpoint
 from flowgrpo.policies import Policy
 from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.checks import own_warning
 from flowgrpo.rewards.stack import RewardStack
 from flowgrpo.rollout import Rollout, denoise
-from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.pictures import Pixels, png_bytes, read_png
 from flowgrpo.runs.shelf import PolicyShelf
 from storage import blobs, checkpoints, groups

@@ -14,17 +14,17 @@ from typing import Any
 
 from flowgrpo.config import DEFAULT_WEIGHTS
 from flowgrpo.preferences import calibration
-from flowgrpo.preferences.agreement import agreements
-from flowgrpo.preferences.annotators import annotators, position_bias
+from flowgrpo.preferences.agreement import agreements, between_people
+from flowgrpo.preferences.annotators import AnnotatorQuality, annotators, position_bias
 from flowgrpo.preferences.calibration import Calibration
 from flowgrpo.preferences.intervals import Interval, wilson
 from flowgrpo.preferences.leaderboard import Leaderboard, Match, leaderboard
-from flowgrpo.preferences.votes import comparisons
+from flowgrpo.preferences.votes import Vote, comparisons
 from flowgrpo.rewards import registry
 from flowgrpo.rewards.checks import FailedRewardError
 from flowgrpo.runs.jobs import Bench
 from flowgrpo.runs.votes import as_votes, by_reward, votes_of
-from storage import blind, judged, snapshots
+from storage import blind, exclusion, judged, snapshots
 from storage.blind import BlindJudgement
 from storage.engine import Database
 from storage.models import Score
@@ -40,7 +40,7 @@ def calibrate_job(bench: Bench) -> dict[str, Any]:
 
 
 def agreement_job(bench: Bench) -> dict[str, Any]:
-    """Payload: {}."""
+    """Payload: {"stamp": that of the votes when it was asked for} or {}; it counts those of now."""
     bench.tick("reading the votes", 0, 1)
     return agreement(bench.db)
 
@@ -195,17 +195,29 @@ def _versions(scores: Any, names: Mapping[str, float]) -> dict[str, list[str]]:
 
 
 def agreement(db: Database) -> dict[str, Any]:
-    """How far annotators agree, whether place sways them, and what there is to see of each."""
-    votes = votes_of(db, judged.said_votes(db))
-    seen = annotators(votes)
+    """How far annotators agree, whether place sways them, and what there is to see of each.
+
+    Whose votes do not count is seen beside those that do, and is in nothing else.
+    """
+    said = votes_of(db, judged.said_votes(db))
+    left_out = exclusion.exclusions(db).keys()
+    votes = [vote for vote in said if vote.annotator not in left_out]
+    seen = [*annotators(votes), *(one for who in left_out for one in _beside(who, votes, said))]
     names = judged.names_of(db, [one.annotator for one in seen])
     return {
         "agreements": [_plain(asdict(one)) for one in agreements(votes)],
+        "people": [_plain(asdict(one)) for one in between_people(votes)],
         "positions": [_plain(asdict(one)) for one in position_bias(votes)],
         "annotators": [_plain(asdict(one)) | {"name": names.get(one.annotator, "")} for one in seen],
         "num_votes": sum(not vote.is_repeat for vote in votes),
         "num_repeats": sum(vote.is_repeat for vote in votes),
     }
+
+
+def _beside(who: str, votes: Sequence[Vote], said: Sequence[Vote]) -> list[AnnotatorQuality]:
+    """One whose votes do not count, as seen beside those that do; nothing where they said nothing."""
+    theirs = [vote for vote in said if vote.annotator == who]
+    return [one for one in annotators([*votes, *theirs]) if one.annotator == who]
 
 
 # Leaderboard

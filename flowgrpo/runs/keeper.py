@@ -12,7 +12,10 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from flowgrpo.runs import layout, process
+from flowgrpo.runs.log_writer import drain, open_log
 from flowgrpo.runs.patience import attempt_write
 from storage import groups, jobs, workers
 from storage.engine import Database
@@ -27,6 +30,8 @@ MAX_PAUSE_SECONDS = 30.0
 PATIENCE_SECONDS = 15.0
 """How long a worker whose dispatcher has gone may take to notice."""
 MAX_LOG_BYTES = 5_000_000
+MADE_ROOM = 75
+"""Exit code of a worker that gave its device up to a run."""
 _log = logging.getLogger(__name__)
 
 
@@ -52,6 +57,7 @@ class WorkerKeeper:
         self._mark = f"{db.home.resolve()}:{device}"
         self._path = layout.worker_lock(db.home, device)
         self._worker: subprocess.Popen[bytes] | None = None
+        self._writer: subprocess.Popen[bytes] | None = None
         self._started_at = self._next_start = 0.0
         self._deaths = 0
         self._stranger_since: float | None = None
@@ -92,25 +98,34 @@ class WorkerKeeper:
             self._say(self._worker.pid, "starting", "loading its libraries")
 
     def _spawn(self, lock: FileLock) -> subprocess.Popen[bytes]:
-        log = layout.worker_log(self.db.home, self.device)
-        if log.exists() and log.stat().st_size > MAX_LOG_BYTES:
-            log.replace(log.with_suffix(".old.log"))
-        with log.open("ab") as output:
+        environment = process.child_environment(process.WORKER_MARK, self._mark, fetches=True)
+        self._writer = writer = open_log(
+            layout.worker_log(self.db.home, self.device), environment, MAX_LOG_BYTES
+        )
+        assert writer.stdin is not None
+        try:
             return subprocess.Popen(
                 [*self.command, "--home", str(self.db.home), "--device", self.device, UNTIL_STDIN_CLOSES],
                 pass_fds=(lock.fd,),
                 start_new_session=True,
                 stdin=subprocess.PIPE,
-                stdout=output,
+                stdout=writer.stdin,
                 stderr=subprocess.STDOUT,
-                env=process.child_environment(process.WORKER_MARK, self._mark),
+                env=environment,
             )
+        except OSError:
+            drain(writer)
+            raise
+        finally:
+            writer.stdin.close()
 
     def _bury(self, code: int) -> None:
         """Notes the death, ends its children, and puts off the next start when it died of starting."""
         self._close_pipe()
         self._worker = None
-        process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
+        self._end_the_rest()
+        if code == MADE_ROOM:  # its successor waits until the device is free again
+            return
         lived = time.monotonic() - self._started_at
         self._deaths = 1 if lived > STABLE_SECONDS else self._deaths + 1
         pause = 0.0 if self._deaths == 1 else min(2.0**self._deaths, MAX_PAUSE_SECONDS)
@@ -146,8 +161,20 @@ class WorkerKeeper:
             self._worker.kill()
             self._worker.wait()
         self._worker = None
-        process.end_all(lambda: process.marked(process.WORKER_MARK, self._mark))
+        self._end_the_rest()
         self._recover(died=False)
+
+    def _end_the_rest(self) -> None:
+        """Its children, then the writer of its log, once that has written what they said last."""
+        writer, self._writer = self._writer, None
+
+        def left() -> list[psutil.Process]:
+            found = process.marked(process.WORKER_MARK, self._mark)
+            return [one for one in found if writer is None or one.pid != writer.pid]
+
+        process.end_all(left)
+        if writer is not None:
+            drain(writer)
 
     def _close_pipe(self) -> None:
         assert self._worker is not None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from flowgrpo.runs import process
+from storage import postgres
+from storage.log_files import end_of
+
 
 def run_folder(home: Path, run_id: str) -> Path:
     """Folder of one run: config, log, metrics and checkpoints."""
@@ -30,6 +34,11 @@ def code_file(home: Path, run_id: str) -> Path:
     return run_folder(home, run_id) / "exit_code.txt"
 
 
+def config_file(home: Path, run_id: str) -> Path:
+    """Every setting of the run and how it was made, for `app.py run`; written when an attempt begins."""
+    return run_folder(home, run_id) / "config.yaml"
+
+
 def checkpoints_folder(home: Path, run_id: str) -> Path:
     """Parent of the run's checkpoint folders, each named by its update."""
     return run_folder(home, run_id) / "checkpoints"
@@ -45,24 +54,35 @@ def rewards_folder(home: Path) -> Path:
     return home / "models" / "rewards"
 
 
+def host_folder(home: Path) -> Path:
+    """Locks and logs of this host's processes: several hosts may share a data folder, not a device."""
+    locks = home / "locks"
+    return locks / process.host_of(home) if postgres.is_asked_for() else locks
+
+
 def worker_lock(home: Path, device: str) -> Path:
     """Held by the engine worker of one device."""
-    return home / "locks" / f"worker-{device.replace(':', '-')}.lock"
+    return host_folder(home) / f"worker-{device.replace(':', '-')}.lock"
 
 
 def worker_log(home: Path, device: str) -> Path:
     """What the engine worker wrote, newest last."""
-    return home / "locks" / f"worker-{device.replace(':', '-')}.log"
+    return host_folder(home) / f"worker-{device.replace(':', '-')}.log"
+
+
+def engine_memory(home: Path, device: str) -> Path:
+    """What the engine has taken of a device at most, in bytes."""
+    return host_folder(home) / f"engine-memory-{device}.txt"
 
 
 def dispatcher_lock(home: Path) -> Path:
-    """Held by the one dispatcher that acts on the runs of this data folder."""
-    return home / "locks" / "dispatcher.lock"
+    """Held by the one dispatcher of this host that acts on the runs of this data folder."""
+    return host_folder(home) / "dispatcher.lock"
 
 
 def engines_lock(home: Path) -> Path:
-    """Held by the one dispatcher that keeps the engine workers of this data folder alive."""
-    return home / "locks" / "engines.lock"
+    """Held by the one dispatcher of this host that keeps the engine workers of this data folder alive."""
+    return host_folder(home) / "engines.lock"
 
 
 def evaluation_folder(home: Path, job_id: str) -> Path:
@@ -72,11 +92,6 @@ def evaluation_folder(home: Path, job_id: str) -> Path:
 
 def log_tail(path: Path, lines: int = 40, max_bytes: int = 64 * 1024) -> list[str]:
     """The last lines of a log without control characters; empty when there is no file."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - max_bytes))
-        text = file.read().decode("utf-8", errors="replace")
+    text = end_of(path, max_bytes).decode("utf-8", errors="replace")
     printable = ("".join(c for c in line if c.isprintable() or c == "\t") for line in text.splitlines())
     return list(printable)[-lines:]

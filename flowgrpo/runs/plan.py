@@ -25,15 +25,15 @@ from flowgrpo.rewards.base import ScoreBatch
 from flowgrpo.rewards.fetch import Options
 from flowgrpo.rewards.stack import RewardStack, load_stack
 from flowgrpo.runs import roles, samples
-from flowgrpo.runs.commands import named_checkpoint, read_config
 from flowgrpo.runs.device import describe, resolve
 from flowgrpo.runs.memory import ERRORS, is_shortage
 from flowgrpo.runs.probe import Duration, Probe, duration_of, probe
+from flowgrpo.runs.repeating import read_file, start_of
 from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.team import precision
 from flowgrpo.runs.wanted import hold_to_wanted
-from flowgrpo.runs.worker import WEIGHTS
 from flowgrpo.sizes import Sizes
+from flowgrpo.starter.package import WEIGHTS
 from flowgrpo.work import Work, rows_of, work_of
 from storage import checkpoints
 from storage.engine import Database
@@ -96,12 +96,16 @@ class Plan:
         return asdict(self) | own | {"memory": asdict(self.memory) | peak}
 
 
-def told(db: Database, file: Path, base: str, wishes: Wishes, *, as_json: bool) -> tuple[str, bool]:
+def told(db: Database, file: Path, base: str | None, wishes: Wishes, *, as_json: bool) -> tuple[str, bool]:
     """The plan of a run in words or as JSON, and whether the run fits.
 
-    Raises what `read_config` and `make_plan` raise.
+    Args:
+        base: what it starts from, where that is not what the file says.
+
+    Raises what `read_file`, `start_of` and `make_plan` raise.
     """
-    plan = make_plan(db, read_config(file), base, WEIGHTS, wishes)
+    read = read_file(file)
+    plan = make_plan(db, read.config, base or start_of(db, read).id, WEIGHTS, wishes)
     words = json.dumps(plan.to_json(), indent=1) if as_json else "\n".join(lines(plan))
     return words, plan.fits
 
@@ -148,7 +152,7 @@ def make_plan(db: Database, config: RunConfig, base: str, weights: Path, wishes:
 def _base(db: Database, name: str) -> tuple[str, str, Mapping[str, str]]:
     """Name, source and options of a checkpoint's base, or of a published base that nobody has added."""
     try:
-        base = checkpoints.base_of(db, named_checkpoint(db, name))
+        base = checkpoints.base_of(db, checkpoints.named_checkpoint(db, name))
     except LookupError as error:
         if name in known():
             return name, name, {}

@@ -7,7 +7,9 @@ its environment: `setsid`, a double fork or a dead parent leave a process group,
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
+import re
 import signal
 import socket
 import sys
@@ -18,10 +20,16 @@ from pathlib import Path
 
 import psutil
 
+from flowgrpo.runs.environment import needed
+from storage import postgres
+
 RUN_MARK = "FLOWGRPO_RUN"
 """Environment variable of every process of a run; its value is that of `mark_of`."""
 WORKER_MARK = "FLOWGRPO_WORKER"
 """Environment variable of an engine worker and its children; its value names data folder and device."""
+HOST_VARIABLE = "FLOWGRPO_HOST"
+"""Names this host among those that share a data folder, where its own name would not last."""
+_MACHINE_ID = Path("/etc/machine-id")
 _PR_SET_CHILD_SUBREAPER = 36
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -35,8 +43,11 @@ def host_of(home: Path) -> str:
     """The name under which runs and workers of this data folder stand in its rows.
 
     Drawn once from the machine's name and kept in the folder: a machine that is renamed, or a container
-    made anew, finds what its predecessor left.
+    made anew, finds what its predecessor left. Where the rows are a server's, several hosts may share the
+    folder, and each says its own.
     """
+    if postgres.is_asked_for():
+        return _own_name()
     path = home / "locks" / "host"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +60,17 @@ def host_of(home: Path) -> str:
             os.link(draft, path)  # unlike a rename, the first of two processes wins
         draft.unlink()
     return path.read_text()
+
+
+def _own_name() -> str:
+    """What FLOWGRPO_HOST says, else the machine's name and what tells machines of one name apart."""
+    name = os.environ.get(HOST_VARIABLE, "").strip()
+    if not name:
+        machine = _MACHINE_ID.read_bytes().strip() if _MACHINE_ID.exists() else b""
+        name = socket.gethostname() + (f"-{hashlib.sha256(machine).hexdigest()[:6]}" if machine else "")
+    return re.sub(
+        r"[^\w.-]", "-", name
+    )  # it is the name of a folder, and a colon ends it in names of workers
 
 
 def boot_id() -> str:
@@ -82,12 +104,21 @@ def become_subreaper() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def child_environment(mark: str, value: str) -> dict[str, str]:
-    """This process's environment with the mark, in which our packages can be imported from any folder."""
-    paths = [str(_REPOSITORY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    ours = {mark: value, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+def child_environment(mark: str, value: str, *, fetches: bool = False) -> dict[str, str]:
+    """What of this process's environment a child needs, with the mark, and the path of our packages.
+
+    Args:
+        fetches: whether the child fetches models, so that it may have the token of the hub.
+    """
+    passed = needed(os.environ, fetches=fetches)
     # A log is read by people, line by line and at once: no buffering, no progress bars.
-    return _allocator() | os.environ | ours | {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1"}
+    always = {"PYTHONUNBUFFERED": "1", "TQDM_DISABLE": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
+    return _allocator() | passed | _importable() | {mark: value} | always
+
+
+def _importable() -> dict[str, str]:
+    paths = [str(_REPOSITORY), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 def _allocator() -> dict[str, str]:

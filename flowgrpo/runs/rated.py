@@ -34,6 +34,8 @@ from storage.judged import JudgedGroup
 
 MAX_KEPT = 64
 """Groups whose latents stay in memory."""
+_SIDE = 16
+"""Pixels: every base takes images whose sides are multiples of it."""
 _SEEDS = -2
 """In the place of an update number: a group is encoded with the same draw each time."""
 
@@ -76,8 +78,23 @@ def _read(db: Database, judged_group: JudgedGroup, liked: dict[str, float]) -> R
     known = scores[scores.isfinite()]
     if len(known) < 2 or bool((known == known[0]).all()) or not all(path.is_file() for path in paths):
         return None
-    images = torch.stack([read_png(path) for path in paths])
+    images = _of_one_size([read_png(path) for path in paths])
+    if images is None:
+        return None
     return Rated(judged_group.group.id, judged_group.group.prompt, images, scores)
+
+
+def _of_one_size(images: list[UInt8[Tensor, "3 height width"]]) -> UInt8[Tensor, "n 3 height width"] | None:
+    """The images in one tensor; None where they differ in size, as groups that were imported may.
+
+    Of sides that no base takes, the middle: images of ours have multiples of `_SIDE` already.
+    """
+    height, width = images[0].shape[1:]
+    if any(image.shape != images[0].shape for image in images) or min(height, width) < _SIDE:
+        return None
+    top, left = height % _SIDE // 2, width % _SIDE // 2
+    kept = torch.stack(images)
+    return kept[..., top : top + height - height % _SIDE, left : left + width - width % _SIDE]
 
 
 class RatedPlan:

@@ -17,16 +17,23 @@ import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from flowgrpo.runs import exits, layout, process
+import psutil
+
+from flowgrpo.runs import afterwards, exits, layout, process
+from flowgrpo.runs.log_writer import drain, open_log
 from flowgrpo.runs.patience import attempt_write, insist
+from flowgrpo.runs.stalls import StallWatch
 from storage import groups, runs
 from storage.engine import Database, open_database
 from storage.locks import FileLock
+from storage.masking import log_to, mask
 from storage.models import RunState
 
-BEAT_SECONDS = 5.0
+BEAT_SECONDS = float(os.environ.get("FLOWGRPO_BEAT_SECONDS", "5"))
+"""Between two beats, and two looks at whether the run moves."""
 STOP_CHECK_SECONDS = 0.5
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 60.0
@@ -49,6 +56,10 @@ class Shim:
     """Somebody asked for the run to stop, by its row or by SIGTERM to this process."""
     was_killed: bool = False
     """The trainer did not end within the grace period."""
+    has_hung: bool = False
+    """The trainer stood still for so long that the rules of this studio ended it."""
+    _writer: subprocess.Popen[bytes] | None = None
+    """Writes the run's log, as long as anybody of its tree has something to say."""
 
     def run(self) -> int:
         """Runs the attempt to its end; returns the trainer's exit code, 0 when it was not its turn."""
@@ -60,15 +71,23 @@ class Shim:
         for said in (layout.reason_file, layout.code_file):
             said(self.db.home, self.run_id).unlink(missing_ok=True)
         try:
-            code = self._own_code(
-                self._watch(subprocess.Popen(self.command, start_new_session=True, close_fds=False))
-            )
+            code = self._own_code(self._watch(self._start()))
         except OSError as error:
             _log.error("the trainer could not be started: %s", error)
             code = 127
         self._sweep()
         self._finish(code)
         return code
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        """The trainer. What it says goes to a writer, which this process may leave alone by dying."""
+        path = layout.run_log(self.db.home, self.run_id)
+        self._writer = writer = open_log(path, os.environ)
+        assert writer.stdin is not None
+        with writer.stdin as pipe:
+            return subprocess.Popen(
+                self.command, start_new_session=True, close_fds=False, stdout=pipe, stderr=subprocess.STDOUT
+            )
 
     def _own_code(self, code: int) -> int:
         """What the trainer itself ended with, where it said so before its launcher failed for it."""
@@ -94,12 +113,18 @@ class Shim:
     def _watch(self, trainer: subprocess.Popen[bytes]) -> int:
         """Waits for the trainer to end, beating; once asked to stop, no longer than the grace period."""
         beat_at = check_at = 0.0
+        watch = StallWatch(
+            self.db, self.run_id, self.attempt, lambda: self._but_writer(process.descendants())
+        )
         while (code := trainer.poll()) is None:
             now = time.monotonic()
             if now >= beat_at:
                 beat_at = now + BEAT_SECONDS
                 if attempt_write("beat", lambda: runs.beat(self.db, self.run_id, self.attempt)) is False:
                     _log.error("the run has moved on to another attempt: this one ends")
+                    return self._kill(trainer)
+                if watch.look() == "end":
+                    self.has_hung = True
                     return self._kill(trainer)
             if now >= check_at:
                 check_at = now + STOP_CHECK_SECONDS
@@ -131,17 +156,25 @@ class Shim:
 
     def _sweep(self) -> None:
         """Ends what the trainer left behind: children in other sessions, data workers, double forks."""
-        swept = process.end_all(process.descendants)
         mark = process.mark_of(self.db.home, self.run_id)
-        swept += process.end_all(lambda: process.marked(process.RUN_MARK, mark))
+        swept = process.end_all(lambda: self._but_writer(process.descendants()))
+        swept += process.end_all(lambda: self._but_writer(process.marked(process.RUN_MARK, mark)))
+        if self._writer is not None:
+            drain(self._writer)
         process.reap_orphans()
         if swept:
             _log.warning("%d processes outlived the trainer and were ended", swept)
 
+    def _but_writer(self, found: list[psutil.Process]) -> list[psutil.Process]:
+        """The log's writer ends by itself once nobody is left to write; until then it is needed."""
+        own = self._writer.pid if self._writer is not None else None
+        return [one for one in found if one.pid != own]
+
     def _finish(self, code: int) -> None:
         state = exits.state_after(code, stop_requested=self.is_asked)
         reason = self._reason(code, state)
-        close_sample_groups(self.db, self.run_id)
+        if not self._was_replaced():
+            close_sample_groups(self.db, self.run_id)
         active = tuple(s for s in runs.ACTIVE if state in runs.MOVES[s])
         insist(
             "end of attempt",
@@ -152,14 +185,30 @@ class Shim:
             seconds=END_SECONDS,
         )  # fmt: skip
         insist("end of run", lambda: self._move(state, active, reason), seconds=END_SECONDS)
+        if state == "completed":
+            self._hand_on()
+
+    def _was_replaced(self) -> bool:
+        """Whether a later attempt, perhaps on another host, draws its own samples now."""
+        run = insist("attempt", lambda: runs.get_run(self.db, self.run_id), seconds=END_SECONDS)
+        return run.attempt != self.attempt
+
+    def _hand_on(self) -> None:
+        """A complete run stays one, whatever comes of the test that follows it."""
+        try:
+            attempt_write("blind test", partial(afterwards.ask_annotators, self.db, self.run_id))
+        except (ValueError, LookupError) as error:
+            _log.warning("no blind test follows: %s", error)
 
     def _reason(self, code: int, state: RunState) -> str | None:
         if state == "completed":
             return None
         if self.was_killed:
             return f"The run did not stop within {self.grace_seconds:.0f} s and was ended by force."
+        if self.has_hung:
+            return "The run stood still and was ended, as the rules of this studio say. It can be resumed."
         said = layout.reason_file(self.db.home, self.run_id)
-        first = said.read_text(errors="replace").strip() if said.exists() else ""
+        first = mask(said.read_text(errors="replace").strip()) if said.exists() else ""
         first = first or exits.sentence(code)
         if state != "failed":
             return first
@@ -189,7 +238,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("attempt", type=int)
     parser.add_argument("trainer", nargs="*")
     given = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s shim %(levelname)s %(message)s")
+    log = WatchedFileHandler(layout.run_log(given.home, given.run_id), delay=True)  # others rotate it
+    log_to(log, "%(asctime)s shim %(levelname)s %(message)s")
     path = layout.run_lock(given.home, given.run_id)
     lock = FileLock(path) if given.lock_fd is None else FileLock.adopt(path, given.lock_fd)
     if given.lock_fd is None and not lock.acquire(blocking=False):

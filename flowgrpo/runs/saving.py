@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -19,11 +20,12 @@ from flowgrpo.checkpoint import (
     save_checkpoint,
 )  # fmt: skip
 from flowgrpo.config import RunConfig
+from flowgrpo.failpoints import failpoint
 from flowgrpo.learner import Learner
 from flowgrpo.manifest import MANIFEST, sha256_of
 from flowgrpo.runs import exits, layout
-from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.patience import attempt_write, insist
+from flowgrpo.runs.pruning import prune
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.models import Run
@@ -100,33 +102,65 @@ class Saver:
             return None
 
     def commit(self, update: int, progress: Mapping[str, Any]) -> None:
-        """Saves the learner as the run's checkpoint of this update.
+        """Saves the learner as the run's checkpoint of this update. Where the disk is full, files that nobody
+        needs go first, and it is tried once more.
 
         Raises:
-            EndedError: the disk is too full; earlier checkpoints are intact.
+            EndedError: the disk is too full; the last checkpoint is intact.
             NotFiniteError: a weight is not finite; nothing was written.
         """
-        target = self.folder / f"{update:06d}"
         try:
-            self._check_room()
-            failpoint("checkpoint.save")
-            sha256 = save_checkpoint(
-                target,
-                self.learner,
-                progress,
-                config_hash=self.run.config_hash,
-                parent=self.run.parent_checkpoint_id,
-                attempt=self.run.attempt,
-            )
-        except OSError as error:
-            if not exits.is_full_disk(error):
-                raise
-            raise exits.EndedError(exits.DISK_FULL, self._no_room()) from error
+            sha256 = self._saved(update, progress)
         except ValueError as error:
             raise NotFiniteError(str(error)) from error
         failpoint("checkpoint.row")
         self._rows[update] = sha256, progress
         self.write_rows()
+        failpoint("checkpoint.done")
+        if not self._rows:
+            prune(self.db, self.run)
+
+    def _saved(self, update: int, progress: Mapping[str, Any], *, may_prune: bool = True) -> str:
+        """The hash of the manifest of a folder that is there now. Raises EndedError where it does not fit."""
+        try:
+            return self._save(update, progress)
+        except OSError as error:
+            if not exits.is_full_disk(error):
+                raise
+            if not (may_prune and self._made_room(update)):
+                raise exits.EndedError(exits.DISK_FULL, self._no_room()) from error
+        return self._saved(update, progress, may_prune=False)
+
+    def _save(self, update: int, progress: Mapping[str, Any]) -> str:
+        self._check_room()
+        failpoint("checkpoint.save")
+        return save_checkpoint(
+            self.folder / f"{update:06d}",
+            self.learner,
+            progress,
+            config_hash=self.run.config_hash,
+            parent=self.run.parent_checkpoint_id,
+            attempt=self.run.attempt,
+        )
+
+    def _made_room(self, update: int) -> bool:
+        """Whether files have gone that no rule keeps: the same disk need not be asked again where none have.
+
+        The rules were last kept to after the commit before. Since then somebody may have set others or let a
+        checkpoint go, samples may have shown another to be the best, and then it may have failed.
+        """
+        self.write_rows()
+        leftovers, pruned = remove_leftovers(self.folder), prune(self.db, self.run)
+        if leftovers or pruned:
+            which = ", ".join(map(str, sorted(pruned)))
+            gone = (
+                f"the files of the checkpoints of updates {which}" if pruned else "what a broken commit left"
+            )
+            _log.warning(
+                "The disk is too full for the checkpoint of update %d: %s, which no rule keeps, went to make "
+                "room, and it is tried once more.", update, gone,
+            )  # fmt: skip
+        return bool(leftovers or pruned)
 
     def write_rows(self, *, must: bool = False) -> None:
         """Writes the rows of committed folders; what cannot be written now is kept for the next time."""
@@ -157,7 +191,7 @@ class Saver:
     def _check_room(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(self.folder).free < self._needed():
-            raise exits.EndedError(exits.DISK_FULL, self._no_room())
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _no_room(self) -> str:
         free = shutil.disk_usage(self.db.home).free

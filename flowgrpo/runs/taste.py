@@ -49,11 +49,11 @@ class Follower:
         self.taste, self.name = taste, name
         self.fit: PreferenceFit | None = None
         self.news = ""
-        self._votes = -1
+        self._votes = ""
 
     def refresh(self) -> dict[str, float]:
-        """Fits anew where there are new votes; returns what the curves show of it."""
-        votes = snapshots.num_votes(self.db)
+        """Fits anew where there are new votes, or others count; returns what the curves show of it."""
+        votes = snapshots.stamp(self.db)
         if votes != self._votes:
             self._votes = votes
             self._fit_anew()

@@ -12,27 +12,29 @@ from pathlib import Path
 
 import torch
 
-from flowgrpo import lora
 from flowgrpo.config import RunConfig
+from flowgrpo.failpoints import failpoint
 from flowgrpo.learner import Learner
 from flowgrpo.rewards.stack import load_stack
 from flowgrpo.rollout import Progress
 from flowgrpo.runs import exits, layout, memory, roles, samples
+from flowgrpo.runs.asked import obey
 from flowgrpo.runs.audience import audience_of
-from flowgrpo.runs.beats import STOP_SECONDS, Beats, StopRequestedError, interrupting
+from flowgrpo.runs.beats import STOP_SECONDS, Beats, PauseRequestedError, StopRequestedError, interrupting
 from flowgrpo.runs.device import Turns
 from flowgrpo.runs.experience import Experience, Gatherer
-from flowgrpo.runs.failpoints import failpoint
 from flowgrpo.runs.generation import BrokenImagesError
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.position import Position
 from flowgrpo.runs.rated import source_of
 from flowgrpo.runs.recovery import MAX_RETURNS, Recovery
+from flowgrpo.runs.residence import Residence
 from flowgrpo.runs.reward_options import options_for
 from flowgrpo.runs.roles import weighted
 from flowgrpo.runs.saving import NotFiniteError, Saver, is_due
 from flowgrpo.runs.scoring import Columns, update_metrics
-from flowgrpo.runs.shelf import checked_folder
+from flowgrpo.runs.stalls import WAITS
+from flowgrpo.runs.starting import start_from
 from flowgrpo.runs.taste import follower_of, votes_behind
 from flowgrpo.runs.team import Lead, Setup, make_policy
 from flowgrpo.runs.wanted import hold_to_wanted
@@ -43,7 +45,7 @@ from storage import checkpoints
 from storage.engine import Database
 from storage.errors import UNAVAILABLE
 from storage.locks import GaveUpError
-from storage.models import Checkpoint, Run
+from storage.models import Run
 
 MAX_UNSCORED = 3
 """Rollouts in a row of which no image has a score by a reward that counts, after which the run ends."""
@@ -59,9 +61,14 @@ class Trainer:
     Args:
         stop: set when the run should end at the next safe point.
 
+    Attributes:
+        residence: its place on the device, where an engine may be a guest; None where all may be there.
+
     Raises:
         LookupError, ValueError: the base, the parent checkpoint or a reward cannot be used.
     """
+
+    residence: Residence | None = None
 
     def __init__(
         self,
@@ -83,7 +90,7 @@ class Trainer:
         self.policy = make_policy(config, base.source, base.options or {}, device, world)
         self.learner = Learner(self.policy, config.update, config.algorithm, world)
         self.lead = Lead(self.learner)
-        _start_from(db, self.learner, self.parent)
+        start_from(db, self.learner, self.parent)
         names = roles.loaded(config)
         options = options_for(db, weights, str(device))
         self.stack = load_stack(names, weights, str(device), options)
@@ -138,19 +145,24 @@ class Trainer:
             self._begin()
             while self.position.update < self.config.num_updates:
                 self._stop_if_asked()
+                obey(self.beats, self._save, self._sample_now)
                 if self._fits(self._one_rollout, "rollout"):
                     failpoint("train.updated")
                     self._heal()
                     self._save_if_due()
                     self._fits(self._sample_grid, "sample grid")
                     self._ask_if_needed()
-        except (StopRequestedError, GaveUpError):
+                    if self.residence and self.lead.is_alone:  # it has been at its peak by now
+                        self.residence.let_in()
+        except (StopRequestedError, GaveUpError) as why:
             self._save()
             self._leave()
+            is_pause = isinstance(why, PauseRequestedError)
+            code, verb = (exits.PAUSED, "Paused on request") if is_pause else (exits.STOPPED, "Stopped")
             sentence = (
-                f"Stopped at update {self.position.update} of {self.config.num_updates}; it can be resumed."
+                f"{verb} at update {self.position.update} of {self.config.num_updates}; it can be resumed."
             )
-            raise exits.EndedError(exits.STOPPED, sentence) from None
+            raise exits.EndedError(code, sentence) from None
         self._leave()
 
     def _stop_if_asked(self) -> None:
@@ -213,6 +225,13 @@ class Trainer:
             self.position.shortages = 0
             return True
         memory.free()  # not before the error, which holds what the work held, has gone
+        waits = partial(self.beats.say, f"{WAITS} for the engine to make room")
+        if self.residence and self.residence.send_away(self.stop.is_set, waits):
+            self.watch.warn(
+                f"The {what} after update {self.position.update} ran out of memory beside the engine, which "
+                "has made room and stays away until the run ends: it is tried again."
+            )
+            return False
         try:
             follows = memory.after_shortage(self.position, self.config)
         except exits.EndedError:
@@ -339,6 +358,9 @@ class Trainer:
         if samples.is_due(self.config, number):
             self._draw_grid(number)
 
+    def _sample_now(self) -> None:
+        self._fits(lambda: self._draw_grid(self.position.update), "sample grid")
+
     def _draw_grid(self, number: int) -> None:
         """The grid of this update, unless it is there."""
         if samples.grid_of(self.db, self.run.id, number):
@@ -373,21 +395,6 @@ class Trainer:
             return
         self._save()
         if self.config.samples and self.position.update:
-            self._fits(lambda: self._draw_grid(self.position.update), "sample grid")
+            self._sample_now()
         self._leave()
         raise self.recovery.ask(self.recovery.questions())
-
-
-def _start_from(db: Database, learner: Learner, parent: Checkpoint) -> None:
-    """Begins with the parent's adapter when the parent is no base."""
-    if parent.path is None:
-        return
-    theirs, tensors = lora.load(checked_folder(db, parent), "ema")
-    ours = learner.policy.lora_config
-    assert ours is not None
-    if theirs != ours:
-        raise ValueError(
-            f"{parent.name} has an adapter of rank {theirs.rank} and this run one of rank {ours.rank} "
-            "or with other targets: use the same LoRA settings, or start from the base"
-        )
-    learner.start_from(tensors)

@@ -31,6 +31,7 @@ from flowgrpo.starter import (
 from flowgrpo.starter.dataset import Portraits, labels_of, portraits
 from flowgrpo.starter.training import Plan, Progress
 from flowgrpo.starter.verifier_training import Generated
+from flowgrpo.torchfile import read_torch
 
 PLANS = {
     "vae": Plan(steps=1500, learning_rate=2e-3, ema_decay=0.998),
@@ -82,7 +83,9 @@ def build_vae(build: Build) -> Iterator[Progress]:
 
 def build_pipeline(build: Build) -> Iterator[Progress]:
     """Trains the denoiser and the text encoders on the latents of the autoencoder."""
-    model = AutoencoderKL.from_pretrained(build.out / "vae").to(memory_format=torch.channels_last)
+    model = AutoencoderKL.from_pretrained(build.out / "vae", use_safetensors=True).to(
+        memory_format=torch.channels_last
+    )
     torch.manual_seed(0)
     pipe = pipeline.assemble(model)
     latents = vae.encode_all(model, build.train)
@@ -103,7 +106,7 @@ def generate(build: Build, pipe: StableDiffusionXLPipeline, name: str) -> Genera
             parts.append(report.draw(pipe, asked, steps, guidance, seed=10_000_000 * number + 1_000 * k))
             labels.append(labels_of(asked))
         torch.save({"images": torch.cat(parts), "labels": torch.cat(labels)}, path)
-    saved = torch.load(path, weights_only=True)
+    saved = read_torch(path)
     return Generated(saved["images"], saved["labels"])
 
 

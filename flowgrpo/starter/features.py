@@ -17,6 +17,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from flowgrpo.torchfile import read_torch
+
 FEATURES: Final = "efflite0"
 """What stands behind the @ in a metric's name, so that numbers of different extractors are never compared."""
 TAPPED_STAGES: Final = (0, 1, 2, 4, 6)
@@ -59,7 +61,7 @@ class Backbone(nn.Module):
 def _stored_weights(names: list[str]) -> dict[str, Tensor]:
     """The package's tensors under timm's names: both list the same layers in the same order."""
     with resources.as_file(resources.files(_PACKAGE) / _WEIGHTS) as path:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = read_torch(path)
     return dict(zip(names, stored.values(), strict=True))
 
 

@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from flowgrpo.starter.sums import write_sums
+
 WEIGHTS = Path(__file__).parent / "weights"
 PARTS = ("pipeline", "clip", "verifier", "judge", "quality", "report.json")
 LIMIT_MB = 25
@@ -40,6 +42,7 @@ def install(build: Path, weights: Path = WEIGHTS) -> float:
         copy(source, weights / part)
     for config in (weights / "pipeline").rglob("*.json"):
         _forget_where_it_was_built(config)
+    write_sums(weights)
     return size
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor, nn
 
+from flowgrpo.torchfile import read_torch
+
 Loss = Callable[[int, Generator], dict[str, Tensor]]
 """(step, generator) -> named terms; their sum is minimised. A name that starts with "_" is only reported."""
 
@@ -67,7 +69,7 @@ def fit(stage: str, modules: nn.ModuleDict, loss: Loss, plan: Plan, state_path: 
     ema = {k: t.detach().clone() for k, t in modules.state_dict().items()}
     step = 0
     if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
+        state = read_torch(state_path)
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
         ema, step = state["ema"], state["step"]

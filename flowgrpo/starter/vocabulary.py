@@ -6,8 +6,9 @@ some of them; `parse_prompt` says which, `unknown_words` what is left. No torch 
 
 from __future__ import annotations
 
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 HAIR_COLOURS: Mapping[str, str] = {
@@ -95,3 +96,22 @@ def unknown_words(prompt: str) -> list[str]:
     """The words of a prompt that the starter has never seen, in order, once each."""
     words = re.findall(r"[a-z]+", prompt.lower().replace("_", " "))
     return list(dict.fromkeys(word for word in words if word not in KNOWN_WORDS))
+
+
+NAMED_OPTIONAL = 0.25
+"""Share of open prompts that name an attribute that may be absent, for each of those."""
+
+
+def open_prompts(count: int, rng: random.Random, avoid: Collection[str] = ()) -> list[str]:
+    """Prompts that name an attribute or two and leave the others open, to taste; each once."""
+    found: dict[str, None] = {}
+    free = [slot for slot in SLOTS if not slot.absent]
+    while len(found) < count:
+        tags = [rng.choice(slot.values) for slot in rng.sample(free, rng.choice((1, 1, 2)))]
+        for slot in SLOTS:
+            if slot.absent and rng.random() < NAMED_OPTIONAL:
+                tags.append(rng.choice(slot.values))
+        prompt = ", ".join([SUBJECT, *tags])
+        if prompt not in avoid:
+            found[prompt] = None
+    return list(found)

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,16 @@ from tests.served import ROOT, served
 STARTER = ROOT / "flowgrpo" / "starter" / "weights" / "pipeline"
 ANSWER_MS = 60_000
 """How long a page may take to show something on a loaded machine."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a page did not show in a minute is looked for once more, by the whole test, and told at the end as
+    RERUN: beside a loaded machine the browser itself loses an input in thousands. Every other failure stands.
+    """
+    once_more = pytest.mark.flaky(reruns=1, only_rerun=["Locator expected", "TimeoutError"])
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(once_more)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,10 @@ def train(page: Page, studio: Studio) -> None:
     page.goto(f"{studio.url}/train")
     expect(page.locator(".checks li")).not_to_have_count(0)
     if not studio.has_rewards:
+        page.locator(".steps [data-goto='3']").click()
         for place, value in (("verifier", "0"), ("clip", "0"), ("quality", "0"), ("diversity", "1")):
             number(page, f"weight-{place}", value)
+    page.locator(".steps [data-goto='4']").click()
     for place, value in (("updates", "2"), ("train-group-size", "4")):
         number(page, place, value)
     page.locator("#start-run").click()
@@ -80,8 +82,10 @@ def test_a_run_that_is_stopped_on_the_page_is_saved_and_can_be_resumed(page: Pag
     page.goto(f"{studio.url}/train")
     expect(page.locator(".checks li")).not_to_have_count(0)
     if not studio.has_rewards:
+        page.locator(".steps [data-goto='3']").click()
         for place, value in (("verifier", "0"), ("clip", "0"), ("quality", "0"), ("diversity", "1")):
             number(page, f"weight-{place}", value)
+    page.locator(".steps [data-goto='4']").click()
     for place, value in (("updates", "500"), ("train-group-size", "2")):
         number(page, place, value)
     page.locator("#start-run").click()
@@ -110,7 +114,7 @@ def test_a_prompt_that_is_a_script_is_shown_and_not_run(page: Page, studio: Stud
     number(page, "group-size", "1")
     page.locator("#generate").click()
     expect(page.locator("#group .side h2")).to_have_text(NASTY)
-    page.locator("[data-act=cancel]").click()
+    page.locator("#group [data-act=cancel]").click()
     expect(page.locator("#group .headline")).to_contain_text("Canceled")
     page.reload()
     expect(page.locator("#recent .what").first).to_have_text(NASTY)

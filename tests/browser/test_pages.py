@@ -13,6 +13,7 @@ from storage import checkpoints, engine, runs
 from storage.engine import Database, open_database
 from storage.locks import FileLock
 from storage.models import Checkpoint
+from tests.storage.ready import ready
 from tests.ui.conftest import finished_group
 from tests.ui.serving import GRADIO_NOISE, web
 from ui import tuning
@@ -33,7 +34,7 @@ class Site:
 
 @pytest.fixture
 def site(page: Page, tmp_path: Path) -> Iterator[Site]:
-    db = open_database(tmp_path / "home")
+    db = open_database(ready(tmp_path / "home"))
     base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     with web(db) as url:
         yield Site(db, url, base)
@@ -74,7 +75,7 @@ def test_an_older_run_is_shown_again_after_a_reload(page: Page, site: Site) -> N
     older, _ = (tuning.start(Services(site.db), site.base.id, form) for _ in range(2))
     page.goto(f"{site.url}/train")
     expect(page.locator("#run .title")).to_contain_text("Run 2")
-    page.locator("#runs button").nth(1).click()
+    page.locator("#runs [data-act=open]").nth(1).click()
     expect(page.locator("#run .title")).to_contain_text("Run 1")
     expect(page).to_have_url(f"{site.url}/train?run={older.id}")
     page.reload()

@@ -14,6 +14,7 @@ from storage import checkpoints, ratings
 from storage.engine import Database, open_database
 from storage.groups import GroupView
 from storage.models import RatingEvent
+from tests.storage.ready import ready
 from tests.ui.conftest import finished_group
 from tests.ui.serving import GRADIO_NOISE, web
 
@@ -55,7 +56,7 @@ class Rating:
 
 @pytest.fixture
 def rate(page: Page, tmp_path: Path) -> Iterator[Rating]:
-    db = open_database(tmp_path / "home")
+    db = open_database(ready(tmp_path / "home"))
     base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     newest_first = [finished_group(db, [0.1, 0.2, 0.3, 0.4], checkpoint=base) for _ in range(3)][::-1]
     with web(db) as url:
@@ -68,7 +69,7 @@ def rate(page: Page, tmp_path: Path) -> Iterator[Rating]:
 
 
 def test_enter_saves_the_star_that_was_clicked_last(rate: Rating) -> None:
-    rate.press("m")
+    rate.press("m", "m")
     rate.star(0, 4)
     rate.star(2, 2)
     rate.press("Enter")
@@ -77,13 +78,13 @@ def test_enter_saves_the_star_that_was_clicked_last(rate: Rating) -> None:
 
 
 def test_stars_by_keyboard_are_kept_and_the_same_key_again_takes_one_back(rate: Rating) -> None:
-    rate.press("m", "3", "ArrowRight", "5", "ArrowRight", "1", "1", "Enter")
+    rate.press("m", "m", "3", "ArrowRight", "5", "ArrowRight", "1", "1", "Enter")
     rate.shows(1)
     assert sorted(rate.said()) == [("stars", 0, 0, 3), ("stars", 0, 1, 5)]
 
 
 def test_a_focused_star_is_pressed_with_space_and_saved_with_enter(rate: Rating) -> None:
-    rate.press("m")
+    rate.press("m", "m")
     rate.page.locator(".choice").nth(1).locator("[data-star='3']").focus()
     rate.press("Space", "Enter")
     rate.shows(1)
@@ -92,8 +93,8 @@ def test_a_focused_star_is_pressed_with_space_and_saved_with_enter(rate: Rating)
 
 def test_a_focused_button_of_the_card_hears_enter_itself(rate: Rating) -> None:
     rate.press("2")
-    rate.page.locator("[data-act=skip]").focus()
-    rate.press("Enter")
+    rate.page.locator("[data-do=skip]").focus()
+    rate.press("Enter", "Enter")
     rate.shows(1)
     assert rate.said() == [("skip", 0, None, None)]
 
@@ -124,7 +125,7 @@ def test_skip_straight_after_enter_does_not_skip_what_was_rated(rate: Rating) ->
     rate.press("2", "Enter", "s", "s")
     rate.shows(1)
     assert rate.said() == [("best", 0, 1, None)]
-    rate.press("s")
+    rate.press("s", "s")
     rate.shows(2)
     assert rate.said() == [("best", 0, 1, None), ("skip", 1, None, None)]
 

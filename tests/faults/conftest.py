@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.runs.conftest import db, pipeline, tiny
+from tests.runs.conftest import base, db, pipeline, run, tiny
 
-__all__ = ["db", "pipeline", "tiny"]
+__all__ = ["base", "db", "pipeline", "run", "tiny"]

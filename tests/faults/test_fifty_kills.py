@@ -12,6 +12,7 @@ from flowgrpo.runs import exits
 from storage import checkpoints, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run
+from storage.run_rules import RunRules, set_run_rules
 from tests.runs.helpers import (
     adapter_hashes,
     begin,
@@ -29,14 +30,14 @@ SMALL: dict[str, Any] = {
     "rollout": {"group_size": 3, "groups_per_update": 1, "num_steps": 2, "window_size": 1},
 }
 IN_SAVES = (
-    {"FAILPOINT": "ckpt.before_manifest:kill"},
-    {"FAILPOINT": "ckpt.before_rename:kill"},
-    {"FAILPOINT": "ckpt.after_rename:kill"},
-    {"FLOWGRPO_FAILPOINT": "checkpoint.save:1=kill"},
-    {"FLOWGRPO_FAILPOINT": "checkpoint.row:1=kill"},
+    {"FAILPOINT": "ckpt.manifest:kill"},
+    {"FAILPOINT": "ckpt.rename:kill"},
+    {"FAILPOINT": "ckpt.sync_parent:kill"},
+    {"FAILPOINT": "checkpoint.save:1:kill"},
+    {"FAILPOINT": "checkpoint.row:1:kill"},
 )
 """Each before, within or right after a save; every other life ends at one of them."""
-AT_LATEST = {"FLOWGRPO_FAILPOINT": "train.updated:3=kill"}
+AT_LATEST = {"FAILPOINT": "train.updated:3:kill"}
 """Where the others end on a machine that is fast: no life gets further than the next save, so that the run
 outlives all kills on any machine."""
 
@@ -52,6 +53,7 @@ def one_life(db: Database, run: Run, chance: Random, number: int) -> int:
 def test_fifty_kills_at_random_points_end_with_the_bytes_of_the_uninterrupted_run(
     db: Database, tiny: Checkpoint
 ) -> None:
+    set_run_rules(db, RunRules(keep_all_up_to=NUM_UPDATES))
     whole = begin(db, new_run(db, tiny, **SMALL))
     assert trainer_process(db, whole) == exits.DONE
     runs.move(db, whole.id, to="completed", from_states=("running",))

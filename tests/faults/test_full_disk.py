@@ -11,23 +11,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import text
 
+from flowgrpo.manifest import newest_valid
 from flowgrpo.runs import exits, layout, saving, trainer
 from flowgrpo.runs.journal import Journal
 from flowgrpo.runs.keeper import WorkerKeeper
 from flowgrpo.runs.saving import RESERVE_VARIABLE
-from storage import blobs, checkpoints, groups, ratings, runs
+from flowgrpo.tensorfile import write_tensors
+from storage import blobs, catalog, checkpoints, groups, ratings, runs
 from storage.engine import Database, open_database
 from storage.errors import NotSavedError
 from storage.groups import GroupView
 from storage.ratings import RatingInput
+from storage.run_rules import RunRules, set_run_rules
 from tests.runs.helpers import SAMPLING, begin, fail_and_begin_again, new_run, train, wait_for
 from tests.storage.records import finished_group, noise_png
 from tests.tiny import tiny_sdxl
 
 DISK_MB = 12
 FULL_SECONDS = 5.0
+ROOM_FOR_ROWS = 64 * 2**10
+"""Too little for a checkpoint."""
 NOT_SAVED = re.compile("(?i)not saved.*: free some space, then try again")
 
 
@@ -198,6 +204,47 @@ def test_a_checkpoint_that_meets_a_full_disk_while_it_is_written_pauses_the_run(
     with pytest.raises(exits.EndedError, match="The disk is too full for a checkpoint") as ended:
         train(db, run)
     assert ended.value.code == exits.DISK_FULL
+
+
+def test_a_run_on_a_full_disk_goes_on_in_the_room_of_checkpoints_that_the_rules_let_go(
+    disk: Path,
+    db: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv(RESERVE_VARIABLE, "0")
+    source = tiny_sdxl(tmp_path / "pipeline")
+    base = checkpoints.register_base(db, name="tiny", source=str(source), family="sdxl")
+    lora = {"rank": 16, "alpha": 16.0, "targets": ["to_q", "to_v"]}
+    run = begin(db, new_run(db, base, num_updates=7, checkpoint_every=1, samples=0, lora=lora))
+    passed: list[str] = []
+
+    def fill_up_at_the_sixth(name: str) -> None:
+        passed.extend([name] if name == "checkpoint.save" else [])
+        if len(passed) == 6 and not (disk / "filler").exists():
+            set_run_rules(db, RunRules(keep_all_up_to=0, keep_last=2, keep_every=0))
+            catalog.pin(db, checkpoints.checkpoints_of_run(db, run.id)[1].id)
+            filler = fill(disk)
+            os.truncate(filler, filler.stat().st_size - ROOM_FOR_ROWS)
+
+    monkeypatch.setattr(saving, "failpoint", fill_up_at_the_sixth)
+    train(db, run)
+    left = [row.update for row in checkpoints.checkpoints_of_run(db, run.id) if row.state == "committed"]
+    assert left == [2, 6, 7]
+    tried_again = (
+        "The disk is too full for the checkpoint of update 6: the files of the checkpoints of updates 1, 3"
+    )
+    assert any(tried_again in one.message for one in caplog.records)
+    assert newest_valid(layout.checkpoints_folder(db.home, run.id))[1] == []
+
+
+def test_tensors_that_the_disk_has_no_room_for_are_refused_as_the_system_refuses_them(disk: Path) -> None:
+    filler = fill(disk)
+    os.truncate(filler, filler.stat().st_size - ROOM_FOR_ROWS)
+    with pytest.raises(OSError, match="tensors") as refusal:
+        write_tensors(disk / "tensors", {"a": torch.zeros(ROOM_FOR_ROWS)})
+    assert exits.is_full_disk(refusal.value)
 
 
 def _updates(metrics: Path) -> list[int]:

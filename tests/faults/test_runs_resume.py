@@ -13,21 +13,22 @@ from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.models import Checkpoint, Run
 from tests.runs.helpers import adapter_hashes, begin, fail_and_begin_again, new_run, trainer_process
+from tests.storage.ready import ready
 
 KILLS = {
-    "between two updates": {"FLOWGRPO_FAILPOINT": "train.updated:3=kill"},
-    "before the first checkpoint": {"FLOWGRPO_FAILPOINT": "train.updated:1=kill"},
-    "before a save": {"FLOWGRPO_FAILPOINT": "checkpoint.save:2=kill"},
-    "in the middle of a save": {"FAILPOINT": "ckpt.before_manifest:kill"},
-    "between files and rename": {"FAILPOINT": "ckpt.before_rename:kill"},
-    "between files and row": {"FLOWGRPO_FAILPOINT": "checkpoint.row:1=kill"},
+    "between two updates": {"FAILPOINT": "train.updated:3:kill"},
+    "before the first checkpoint": {"FAILPOINT": "train.updated:1:kill"},
+    "before a save": {"FAILPOINT": "checkpoint.save:2:kill"},
+    "in the middle of a save": {"FAILPOINT": "ckpt.manifest:kill"},
+    "between files and rename": {"FAILPOINT": "ckpt.rename:kill"},
+    "between files and row": {"FAILPOINT": "checkpoint.row:1:kill"},
 }
 
 
 @pytest.fixture(scope="module")
 def whole(pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What four updates without interruption end with."""
-    home = open_database(tmp_path_factory.mktemp("whole"))
+    home = open_database(ready(tmp_path_factory.mktemp("whole")))
     base = checkpoints.register_base(home, name="tiny", source=str(pipeline), family="sdxl")
     run = begin(home, new_run(home, base))
     assert trainer_process(home, run) == exits.DONE
@@ -59,7 +60,7 @@ def test_a_damaged_checkpoint_is_gone_around_with_a_warning(
     db: Database, tiny: Checkpoint, whole: dict[str, str], damage: str
 ) -> None:
     run = begin(db, new_run(db, tiny, checkpoint_every=1))
-    kill_after_three = {"FLOWGRPO_FAILPOINT": "train.updated:4=kill"}
+    kill_after_three = {"FAILPOINT": "train.updated:4:kill"}
     assert trainer_process(db, run, **kill_after_three) == -signal.SIGKILL
     victim = layout.checkpoints_folder(db.home, run.id) / "000003" / "adapter" / "raw.safetensors"
     data = bytearray(victim.read_bytes())
@@ -81,7 +82,7 @@ def test_a_full_disk_pauses_with_the_amount_and_leaves_the_last_checkpoint(
     db: Database, tiny: Checkpoint, whole: dict[str, str]
 ) -> None:
     run = begin(db, new_run(db, tiny))
-    code = trainer_process(db, run, FLOWGRPO_FAILPOINT="checkpoint.save:2=full")
+    code = trainer_process(db, run, FAILPOINT="checkpoint.save:2:enospc")
     assert code == exits.DISK_FULL
     assert exits.state_after(code, stop_requested=False) == "paused"
     assert "MB are free; the checkpoint of update 2 is intact. Free some space" in _reason(db, run)

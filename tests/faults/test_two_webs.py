@@ -15,6 +15,7 @@ from storage.ratings import current_ratings
 from tests.runs.helpers import wait_for
 from tests.served import served
 from tests.tiny import tiny_sdxl
+from tests.ui.serving import PATIENT
 
 pytestmark = [  # gradio_client leaves sockets open
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
@@ -26,7 +27,7 @@ class Person:
     """Somebody at one of the two studios, by the API of the pages' journeys."""
 
     def __init__(self, url: str) -> None:
-        self.client = Client(url, verbose=False, analytics_enabled=False)
+        self.client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT)
 
     def call(self, name: str, *values: object) -> Any:
         return self.client.predict(*values, api_name=f"/{name}")

@@ -41,12 +41,18 @@ def shown(batches: list[Batch]) -> Counter[Path]:
     return Counter(showing.example.path for batch in batches for showing in batch.showings)
 
 
+def epoch_batches(plan: BatchPlan, epoch: int) -> list[Batch]:
+    """All batches of an epoch, in their order."""
+    first = epoch * plan.batches_per_epoch
+    return [plan.batch_at(update) for update in range(first, first + plan.batches_per_epoch)]
+
+
 @given(examples=collections, size=st.integers(1, 7), seed=seeds, epoch=st.integers(0, 1000))
 def test_an_epoch_shows_every_example_as_often_as_it_repeats(
     examples: list[Example], size: int, seed: int, epoch: int
 ) -> None:
     plan = BatchPlan(examples, BUCKETS, size, seed)
-    batches = plan.epoch_batches(epoch)
+    batches = epoch_batches(plan, epoch)
     assert shown(batches) == Counter({example.path: example.repeats for example in examples})
     assert len(batches) == plan.batches_per_epoch
 
@@ -55,7 +61,7 @@ def test_an_epoch_shows_every_example_as_often_as_it_repeats(
 def test_a_batch_has_one_shape_and_only_a_buckets_last_is_smaller(
     examples: list[Example], size: int, seed: int
 ) -> None:
-    batches = BatchPlan(examples, BUCKETS, size, seed).epoch_batches(0)
+    batches = epoch_batches(BatchPlan(examples, BUCKETS, size, seed), 0)
     for batch in batches:
         assert 1 <= len(batch.showings) <= size
         for showing in batch.showings:
@@ -70,13 +76,13 @@ def test_the_batch_of_an_update_needs_no_earlier_one(seed: int, update: int) -> 
     plan = BatchPlan(some, BUCKETS, 4, seed)
     epoch, place = divmod(update, plan.batches_per_epoch)
     batch = BatchPlan(some, BUCKETS, 4, seed).batch_at(update)
-    assert batch == plan.epoch_batches(epoch)[place]
+    assert batch == epoch_batches(plan, epoch)[place]
     assert batch.captions(TagOptions()) == plan.batch_at(update).captions(TagOptions())
 
 
 def test_seeds_and_epochs_change_the_order_and_who_shares_a_batch() -> None:
     plans = [BatchPlan(some, BUCKETS, 4, seed) for seed in (0, 1)]
-    epochs = [plan.epoch_batches(epoch) for plan in plans for epoch in (0, 1, 2)]
+    epochs = [epoch_batches(plan, epoch) for plan in plans for epoch in (0, 1, 2)]
     orders = [[batch.bucket for batch in epoch] for epoch in epochs]
     mates = [{frozenset(one.example.path for one in batch.showings) for batch in epoch} for epoch in epochs]
     for one, other in pairwise(range(len(epochs))):
@@ -86,22 +92,22 @@ def test_seeds_and_epochs_change_the_order_and_who_shares_a_batch() -> None:
 
 def test_small_batches_do_not_gather_at_the_end_of_an_epoch() -> None:
     plan = BatchPlan(some, BUCKETS, 4, 0)
-    last = [len(plan.epoch_batches(epoch)[-1].showings) for epoch in range(40)]
+    last = [len(epoch_batches(plan, epoch)[-1].showings) for epoch in range(40)]
     share = (
-        len([batch for batch in plan.epoch_batches(0) if len(batch.showings) == 4]) / plan.batches_per_epoch
+        len([batch for batch in epoch_batches(plan, 0) if len(batch.showings) == 4]) / plan.batches_per_epoch
     )
     assert abs(last.count(4) / 40 - share) < 0.3
 
 
 def test_no_two_showings_share_a_seed() -> None:
     plan = BatchPlan(some, BUCKETS, 4, 5)
-    drawn = [one.seed for epoch in range(5) for batch in plan.epoch_batches(epoch) for one in batch.showings]
+    drawn = [one.seed for epoch in range(5) for batch in epoch_batches(plan, epoch) for one in batch.showings]
     assert len(set(drawn)) == len(drawn) == 5 * sum(example.repeats for example in some)
 
 
 def test_a_repeated_example_has_another_caption_each_time() -> None:
     again = Example(Path("a.png"), ", ".join("abcdefgh"), 64, 64, repeats=20)
-    (batch,) = BatchPlan([again], BUCKETS, 20, 0).epoch_batches(0)
+    (batch,) = epoch_batches(BatchPlan([again], BUCKETS, 20, 0), 0)
     drawn = batch.captions(TagOptions(caption_dropout=0.0))
     assert len(set(drawn)) == 20
     assert {frozenset(caption.split(", ")) for caption in drawn} == {frozenset("abcdefgh")}
@@ -109,7 +115,7 @@ def test_a_repeated_example_has_another_caption_each_time() -> None:
 
 def test_where_a_folder_lies_changes_nothing_of_the_order() -> None:
     moved = [Example(Path("elsewhere") / e.path, e.caption, e.width, e.height, e.repeats) for e in some]
-    one, other = (BatchPlan(examples, BUCKETS, 4, 3).epoch_batches(2) for examples in (some, moved))
+    one, other = (epoch_batches(BatchPlan(examples, BUCKETS, 4, 3), 2) for examples in (some, moved))
     assert [[s.seed for s in batch.showings] for batch in one] == [
         [s.seed for s in batch.showings] for batch in other
     ]

@@ -6,12 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
-from flowgrpo import manifest
+from flowgrpo import failpoints, manifest
 from flowgrpo.advantages import combine
 from flowgrpo.checkpoint import (
     DamagedCheckpointError,
@@ -81,22 +84,117 @@ def test_four_updates_are_two_and_two_more_in_a_new_process(tiny_folder: Path, t
         assert manifest.sha256_of(one) == manifest.sha256_of(other)
 
 
-@pytest.mark.parametrize("point", ["before_manifest", "before_rename", "after_rename"])
-def test_a_kill_while_committing_loses_at_most_the_commit(point: str, saved: Path, learner: Learner) -> None:
-    learn(learner)
+WRITTEN = ["adapter_config.json", "adapter/raw", "adapter/ema", "optimizer.safetensors", "progress.json"]
+STEPS = [
+    "folder",
+    "files",
+    *(f"write.{name}" for name in WRITTEN),
+    *(f"sync.{name}" for name in sorted(FILES[:-1])),
+    "sync.adapter",
+    "manifest",
+    "sync_manifest",
+    "sync_folder",
+    "rename",
+    "sync_parent",
+    "done",
+]
+"""Every place at which a commit may be cut off."""
+COMMITTED = ("sync_parent", "done")
+
+
+def in_a_fork(work: Callable[[], object], fault: str) -> int:
+    """Exit code of a fork of this process that does the work with a fault in its environment."""
     child = os.fork()
     if child == 0:
-        os.environ["FAILPOINT"] = f"ckpt.{point}:kill"
-        save_checkpoint(saved.parent / "000002", learner, {"update": 2})
+        os.environ["FAILPOINT"] = fault
+        failpoints.passes.clear()
+        with suppress(OSError):
+            work()
         os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    newest, warnings = newest_valid(saved.parent)
-    assert newest is not None
-    assert newest.name == ("000002" if point == "after_rename" else "000001")
-    assert warnings == []
-    assert len(remove_leftovers(saved.parent)) == (0 if point == "after_rename" else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_every_step_of_a_commit_has_a_failpoint(saved: Path, learner: Learner) -> None:
+    learn(learner)
+    failpoints.passes.clear()
     save_checkpoint(saved.parent / "000002", learner, {"update": 2})
-    assert {path.name for path in saved.parent.iterdir()} == {"000001", "000002"}
+    passed = [name.removeprefix("ckpt.") for name in failpoints.passes]
+    assert sorted(passed) == sorted(STEPS)
+    assert set(failpoints.passes.values()) == {1}
+
+
+@pytest.mark.parametrize("fault", ["kill", "enospc"])
+def test_a_commit_that_is_cut_off_anywhere_leaves_a_whole_checkpoint_and_can_be_made_again(
+    fault: str, saved: Path, learner: Learner, tmp_path: Path
+) -> None:
+    """At each step: the newest is whole, what stays half done is cleared, and the commit that follows has the
+    bytes of one that was never disturbed."""
+    learn(learner)
+    save_checkpoint(tmp_path / "undisturbed" / "000002", learner, {"update": 2})
+    wanted = verify(tmp_path / "undisturbed" / "000002")["files"]
+    for step in STEPS:
+        code = in_a_fork(
+            lambda: save_checkpoint(saved.parent / "000002", learner, {"update": 2}), f"ckpt.{step}:{fault}"
+        )
+        assert code == (-signal.SIGKILL if fault == "kill" else 0), step
+        newest, warnings = newest_valid(saved.parent)
+        assert newest is not None
+        assert (newest.name, warnings) == ("000002" if step in COMMITTED else "000001", []), step
+        was_open = fault == "kill" and step not in ("folder", *COMMITTED)
+        assert len(remove_leftovers(saved.parent)) == was_open, step
+        save_checkpoint(saved.parent / "000002", learner, {"update": 2})
+        assert verify(saved.parent / "000002")["files"] == wanted, step
+        shutil.rmtree(saved.parent / "000002")
+
+
+def test_a_kill_while_a_damaged_checkpoint_is_replaced_loses_nothing_but_it(
+    saved: Path, learner: Learner
+) -> None:
+    learn(learner)
+    second = saved.parent / "000002"
+    for step in ("replace", "rename"):
+        save_checkpoint(second, learner, {"update": 2})
+        (second / "progress.json").unlink()
+        code = in_a_fork(lambda: save_checkpoint(second, learner, {"update": 2}), f"ckpt.{step}:kill")
+        assert code == -signal.SIGKILL
+        assert newest_valid(saved.parent)[0] == saved
+        remove_leftovers(saved.parent)
+    save_checkpoint(second, learner, {"update": 2})
+    assert newest_valid(saved.parent) == (second, [])
+
+
+def test_a_fault_that_is_misspelt_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAILPOINT", "here:kil")
+    monkeypatch.setattr(failpoints, "passes", Counter())
+    with pytest.raises(ValueError, match="expects NAME:kill"):
+        failpoints.failpoint("here")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_another_checkpoint_is_found_out(saved: Path, learner: Learner, name: str) -> None:
+    """Swapped with the same file of its neighbour: both whole files, neither where it belongs."""
+    learn(learner)
+    save_checkpoint(saved.parent / "000002", learner, {"update": 2})
+    ours, theirs = saved / name, saved.parent / "000002" / name
+    if ours.read_bytes() == theirs.read_bytes():
+        assert name == "adapter_config.json"  # the same settings: there is nothing to find
+        return
+    kept = ours.read_bytes()
+    ours.write_bytes(theirs.read_bytes())
+    theirs.write_bytes(kept)
+    newest, warnings = newest_valid(saved.parent)
+    assert newest is None
+    assert len(warnings) == 2
+
+
+def test_two_whole_checkpoints_that_changed_places_are_found_out(saved: Path, learner: Learner) -> None:
+    learn(learner)
+    save_checkpoint(saved.parent / "000002", learner, {"update": 2})
+    (saved.parent / "000002").rename(saved.parent / "aside")
+    saved.rename(saved.parent / "000002")
+    newest, (warning,) = newest_valid(saved.parent)
+    assert newest is None
+    assert warning == "000002: it holds the files of 000001; use an older checkpoint"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -16,7 +16,7 @@ from flowgrpo.config import LoraConfig, UpdateConfig
 from flowgrpo.given import all_count, given_rollout, preferred
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy
-from flowgrpo.rollout import Rollout
+from flowgrpo.rollout import Rollout, StoredTransition, Visit
 from tests.flowgrpo.conftest import a_group, perturb, same, state_of
 from tests.flowgrpo.variants import EVERY, FORWARD, gradients, judged, run
 from tests.tiny_flow import tiny_flux
@@ -64,6 +64,26 @@ def test_without_its_gradient_the_unconditional_half_is_a_constant(tuned: Policy
     assert all((grad != 0).any() for grad in conditional.values())
     (metrics,) = run(Learner(tuned, UpdateConfig()), [rollout], judged([rollout]))
     assert metrics.peaks["ratio_error"] < 1e-4
+
+
+def test_the_unconditional_half_is_what_the_sampler_saw_and_is_not_computed_again(tuned: Policy) -> None:
+    rollout = a_group(tuned, guidance_scale=3.0, held=(3,))
+    told = rollout.conditioning
+    steps: list[StoredTransition | Visit] = [*rollout.transitions, *rollout.visits]
+    for kept in steps:
+        for rows in rollout.micro_batches:
+            assert kept.unconditional is not None
+            taken = kept.latents[rows], kept.t, told.rows(rows), 3.0
+            with torch.no_grad():
+                velocity, half = tuned.velocity_and_half(*taken)
+            assert half is not None
+            assert torch.equal(kept.unconditional[rows], half)
+            one_half = tuned.velocity(*taken, unconditional=kept.unconditional[rows])
+            torch.testing.assert_close(one_half, velocity, rtol=1e-3, atol=1e-4)
+            assert one_half.requires_grad
+    plain = a_group(tuned, held=(3,))
+    steps = [*plain.transitions, *plain.visits]
+    assert [kept.unconditional for kept in steps] == [None, None, None]
 
 
 # Losses on re-noised images

@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from diffusers.utils import convert_state_dict_to_kohya
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -20,7 +19,6 @@ from flowgrpo.rollout import sample
 from tests import ldm
 from tests.flowgrpo.conftest import perturb, state_of
 from tests.tiny import tiny_sd15, tiny_sdxl, tiny_ssd_unet
-from tests.tiny_flow import tiny_flux
 
 # diffusers calls numpy in a way that numpy 2 has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -208,25 +206,18 @@ def test_modules_with_ranks_and_alphas_of_their_own_draw_as_in_diffusers(sdxl: P
     assert_same_images(drawn(policy), by_diffusers(sdxl, path))
 
 
-def test_a_file_tells_a1111_what_it_is_for(sdxl: Path, tmp_path: Path) -> None:
-    with safe_open(written(tuned(sdxl), tmp_path / "adapter.safetensors"), framework="pt") as opened:
-        facts = opened.metadata()
-    assert facts["ss_network_module"] == "networks.lora"
-    assert facts["ss_base_model_version"].startswith("sdxl_")
-    assert facts["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
-
-
-def test_transformers_are_shared_in_diffusers_layout(tmp_path: Path) -> None:
-    policy = load_policy(tiny_flux(tmp_path / "pipeline"))
-    policy.attach_lora(LoraConfig(rank=4))
-    config, path = policy.lora_config, tmp_path / "adapter.safetensors"
-    assert config is not None
-    with pytest.raises(ValueError, match="flux are shared in diffusers' layout, which ComfyUI reads too"):
-        exchange.export(path, config, state_of(policy), family="flux", layout="kohya")
-    exchange.export(path, config, state_of(policy), family="flux")
-    assert all(name.startswith("transformer.") for name in load_file(path))
-    _, tensors = load_policy(tmp_path / "pipeline").read_adapter(path)
-    assert tensors.keys() == state_of(policy).keys()
+@pytest.mark.parametrize(
+    ("family", "module"), [("flux", "norm_out.linear"), ("sd3", "transformer_blocks.0.norm1_context.linear")]
+)
+def test_what_has_no_place_in_kohyas_layout_is_refused(tmp_path: Path, family: str, module: str) -> None:
+    """The halves of these change places between the two programs."""
+    tensors = {f"{module}.lora_A.weight": torch.ones(2, 4), f"{module}.lora_B.weight": torch.ones(4, 2)}
+    with pytest.raises(ValueError, match=f"{module} has no place in kohya's layout of {family}: export with"):
+        exchange.export(
+            tmp_path / "a.safetensors", LoraConfig(rank=2), tensors, family=family, layout="kohya"
+        )
+    exchange.export(tmp_path / "a.safetensors", LoraConfig(rank=2), tensors, family=family)
+    assert all(name.startswith("transformer.") for name in load_file(tmp_path / "a.safetensors"))
 
 
 def first(tensors: Tensors, end: str) -> str:

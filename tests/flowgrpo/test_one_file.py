@@ -17,9 +17,9 @@ from flowgrpo import lora
 from flowgrpo.advantages import Advantages
 from flowgrpo.checkpoint import load_checkpoint, save_checkpoint
 from flowgrpo.config import LoraConfig, UpdateConfig
+from flowgrpo.flux_names import to_diffusers
 from flowgrpo.learner import Learner
 from flowgrpo.policies import Policy, load_policy, onefile
-from flowgrpo.policies.flux_names import to_diffusers
 from flowgrpo.published import architecture
 from flowgrpo.rollout import sample, sample_group
 from flowgrpo.update import UpdateMetrics, update

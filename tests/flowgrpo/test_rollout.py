@@ -11,6 +11,7 @@ from flowgrpo.policies import Policy, load_policy
 from flowgrpo.rollout import (
     Rollout,
     StoredTransition,
+    Visit,
     denoise,
     rescore,
     rollout_settings,
@@ -122,15 +123,18 @@ def test_a_runs_window_and_noise_follow_from_its_counters() -> None:
 def test_a_broken_sample_is_told_and_leaves_the_others_alone(
     policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, velocity = a_group(policy), policy.velocity
+    good, velocity = a_group(policy, guidance_scale=2.0), policy.velocity_and_half
 
-    def overflowing(latents: torch.Tensor, *rest: object) -> torch.Tensor:
-        result = velocity(latents, *rest)  # type: ignore[arg-type]
-        result[1] = float("nan")
-        return result
+    def overflowing(latents: torch.Tensor, *rest: object) -> tuple[torch.Tensor, torch.Tensor]:
+        result, half = velocity(latents, *rest)  # type: ignore[arg-type]
+        assert half is not None
+        result[1] = half[1] = float("nan")
+        return result, half
 
-    monkeypatch.setattr(policy, "velocity", overflowing)
-    broken = a_group(policy, micro_batch_size=6)
+    monkeypatch.setattr(policy, "velocity_and_half", overflowing)
+    broken = a_group(policy, micro_batch_size=6, guidance_scale=2.0, held=(3,))
+    kept: list[StoredTransition | Visit] = [*broken.transitions, *broken.visits]
+    assert all(one.unconditional is not None and one.unconditional.isfinite().all() for one in kept)
     assert broken.is_finite.tolist() == [True, False, True, True, True, True]
     torch.testing.assert_close(broken.latents[2:], good.latents[2:], rtol=1e-5, atol=1e-4)
     for stored in broken.transitions:

@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from storage.version import VERSION
 from tests.repository import tree
 
 QUOTED = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#\s]+)")
 BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-VARIABLE = re.compile(r"\b(?:FLOWGRPO|GRADIO|HF|CUDA)_[A-Z_]+\b|\bDATABASE_URL\b|\bCHROMIUM\b|\bVENV\b")
-TOPS = {"flowgrpo", "storage", "ui", "tests", "benchmarks", "docs", "tools", ".ci"}
+VARIABLE = re.compile(
+    r"\b(?:FLOWGRPO|GRADIO|HF|CUDA|DIFFUSERS)_[A-Z_]+\b|\bDATABASE_URL\b|\bCHROMIUM\b|\bVENV\b"
+)
+TOPS = {"flowgrpo", "storage", "ui", "tests", "benchmarks", "docs", "tools", "deploy", ".ci"}
 FILE_AT_THE_TOP = re.compile(r"[\w.-]+\.(?:py|md|toml|txt)|Makefile|LICENSE|NOTICE")
 
 
@@ -63,7 +66,7 @@ def test_every_module_that_a_page_runs_exists(page: Path) -> None:
     modules = {
         module
         for line in quoted(page)
-        for module in re.findall(r"python -m ((?:flowgrpo|storage|ui)[\w.]*)", line)
+        for module in re.findall(r"python -m ((?:flowgrpo|storage|ui|benchmarks|tools)[\w.]*)", line)
     }
     paths = {module: tree.ROOT / module.replace(".", "/") for module in modules}
     assert [
@@ -76,7 +79,7 @@ def test_every_subcommand_that_a_page_names_exists() -> None:
         (command, tree.relative(page))
         for page in tree.docs()
         for line in quoted(page)
-        for command in re.findall(r"python app\.py ([a-z]+)", line)
+        for command in re.findall(r"python app\.py ([a-z][a-z-]*)", line)
     }
     shown = subprocess.run(
         [sys.executable, "app.py", "--help"],
@@ -103,11 +106,18 @@ def test_every_environment_variable_that_the_product_reads_is_on_the_readme() ->
     reads = re.compile(r"(?:environ(?:\.get\(|\[)|getenv\(|envvar=)\s*[\"']([A-Z_]+)[\"'](?!\]\s*=)")
     read = {name for path in tree.code() for name in reads.findall(text(path))}
     # ours for our own children, tests of faults, and what launchers set
-    private = {"FAILPOINT", "FLOWGRPO_RUN", "LOCAL_RANK", "PYTHONPATH", "WORLD_SIZE"}
+    private = {
+        "CUDA_VISIBLE_DEVICES",
+        "FAILPOINT",
+        "FLOWGRPO_BEAT_SECONDS",
+        "FLOWGRPO_RUN",
+        "LOCAL_RANK",
+        "PYTHONPATH",
+        "RANK",
+        "WORLD_SIZE",
+    }
     assert read - private - set(VARIABLE.findall(text(tree.ROOT / "README.md"))) == set()
 
 
 def test_the_version_heads_the_changelog() -> None:
-    version = re.search(r'^version = "(.+)"', text(tree.ROOT / "pyproject.toml"), re.MULTILINE)
-    assert version is not None
-    assert f"## {version.group(1)}" in text(tree.ROOT / "CHANGELOG.md")
+    assert re.findall("^## (.+?) ", text(tree.ROOT / "CHANGELOG.md"), re.MULTILINE)[0] == VERSION

@@ -47,17 +47,69 @@ def test_no_page_builds_html_from_an_unescaped_template() -> None:
     assert places(HTML_FROM_A_TEMPLATE, tree.code()) == []
 
 
-def test_torch_load_always_says_weights_only() -> None:
-    unsafe = [
-        f"{tree.relative(path)}:{call.lineno}"
-        for path in tree.python()
+def calls_to(pattern: str, paths: list[Path]) -> dict[str, ast.Call]:
+    """Calls of a function whose dotted name ends so, by their places."""
+    return {
+        f"{tree.relative(path)}:{call.lineno}": call
+        for path in paths
         for call in calls(path)
-        if ast.unparse(call.func) == "torch.load"
-        and not any(
-            word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in call.keywords
-        )
+        if re.search(pattern, ast.unparse(call.func))
+    }
+
+
+def says(call: ast.Call, word: str, value: str) -> bool:
+    return any(one.arg == word and ast.unparse(one.value) == value for one in call.keywords)
+
+
+def test_torch_load_always_says_weights_only() -> None:
+    found = calls_to(r"^torch\.load$", tree.python())
+    assert [place for place, call in found.items() if not says(call, "weights_only", "True")] == []
+
+
+def test_the_product_opens_torchs_own_format_in_one_place() -> None:
+    places = calls_to(r"^torch\.load$", tree.code())
+    assert [place.partition(":")[0] for place in places] == ["flowgrpo/torchfile.py"]
+
+
+def test_models_are_loaded_from_safetensors_and_never_with_code_of_their_own() -> None:
+    loads = calls_to(r"(?<!config_class)\.from_pretrained$", tree.code())
+    assert loads
+    assert [place for place, call in loads.items() if not says(call, "use_safetensors", "True")] == []
+    trusting = [
+        f"{tree.relative(path)}:{call.lineno}"
+        for path in tree.code()
+        for call in calls(path)
+        for word in call.keywords
+        if (word.arg == "trust_remote_code" and ast.unparse(word.value) != "False")
+        or word.arg == "custom_pipeline"
     ]
-    assert unsafe == []
+    assert trusting == []
+
+
+def test_no_shell_ever_reads_a_command() -> None:
+    shells = calls_to(
+        r"^(os\.(system|popen)|subprocess\.(getoutput|getstatusoutput)|eval|exec)$", tree.code()
+    )
+    assert list(shells) == []
+    assert [
+        f"{tree.relative(path)}:{call.lineno}"
+        for path in tree.code()
+        for call in calls(path)
+        if any(word.arg == "shell" and ast.unparse(word.value) != "False" for word in call.keywords)
+    ] == []
+
+
+def test_a_message_that_gradio_shows_as_html_is_escaped_or_ours() -> None:
+    """`gr.Error` and its kin render what they are given."""
+    told = calls_to(r"^gr\.(Error|Warning|Info|Success)$", tree.code())
+    assert [
+        place
+        for place, call in told.items()
+        if not all(
+            isinstance(word, ast.Constant) or ast.unparse(word).startswith("html.escape(")
+            for word in call.args
+        )
+    ] == []
 
 
 def test_pickle_is_never_imported() -> None:

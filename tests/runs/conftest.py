@@ -12,12 +12,13 @@ from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.models import Checkpoint, Run
 from tests.runs.helpers import MakeDispatcher, fake
+from tests.storage.ready import ready
 from tests.tiny import tiny_sdxl
 
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    database = open_database(tmp_path / "home")
+    database = open_database(ready(tmp_path / "home"))
     yield database
     database.close()
 

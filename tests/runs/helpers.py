@@ -31,13 +31,25 @@ SAMPLING: dict[str, Any] = {"num_steps": 2, "guidance_scale": 1.0, "width": 64, 
 """The cheapest group that has everything."""
 
 
-def wait_for(condition: Callable[[], T | None], *, seconds: float = 60.0, what: str = "the condition") -> T:
-    """Returns the first true value of `condition`; fails the test when there is none in time."""
-    deadline = time.monotonic() + seconds
+def wait_for(
+    condition: Callable[[], T | None],
+    *,
+    seconds: float = 60.0,
+    what: str = "the condition",
+    every: float = 0.03,
+) -> T:
+    """Returns the first true value of `condition`; fails the test when there is none in time.
+
+    Args:
+        every: seconds between two looks, at first: a look takes from those who are waited for, and comes less
+            often when they need seconds.
+    """
+    began = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"{what} did not come true within {seconds:.0f} s")
-        time.sleep(0.03)
+        time.sleep(max(every, min(waited / 50, 0.1)))
     return value
 
 

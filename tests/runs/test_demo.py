@@ -13,6 +13,7 @@ from flowgrpo.runs.sheet import Block, Strip, before_after
 from storage import evaluations, groups, runs
 from storage.checkpoints import list_checkpoints
 from storage.engine import open_database
+from tests.storage.ready import ready
 from tests.tiny import tiny_sdxl
 from tests.untrained import untrained_rewards
 
@@ -53,7 +54,7 @@ def test_the_demonstration_goes_through_rows_worker_and_run(tmp_path: Path) -> N
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path: Path) -> None:
-    open_database(tmp_path / "home").close()
+    open_database(ready(tmp_path / "home")).close()
     with pytest.raises(ValueError, match="fresh data folder"):
         run_demo(tmp_path / "home", tmp_path / "out")
 
@@ -66,7 +67,7 @@ def test_missing_weights_are_said_in_a_sentence(tmp_path: Path) -> None:
 def test_the_command_ends_with_one_when_it_cannot_begin(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    open_database(tmp_path / "home").close()
+    open_database(ready(tmp_path / "home")).close()
     assert main(["--home", str(tmp_path / "home"), "--out", str(tmp_path / "out")]) == 1
     assert "ended early" in capsys.readouterr().out
 

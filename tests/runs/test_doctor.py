@@ -6,8 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
-from flowgrpo.runs.doctor import Finding, examine
+from flowgrpo.runs import doctor
+from flowgrpo.runs.doctor import examine
+from flowgrpo.runs.findings import Finding
 from flowgrpo.runs.worker import WEIGHTS
 from storage import checkpoints
 from storage.engine import Database
@@ -33,6 +36,26 @@ def test_a_file_of_weights_that_was_cut_short_is_named(db: Database, tmp_path: P
     (finding,) = problems(db, weights)
     assert file.name in finding.what
     assert "damaged" in finding.what
+
+
+def test_weights_that_are_not_as_they_were_shipped_are_named(db: Database, tmp_path: Path) -> None:
+    weights = shutil.copytree(WEIGHTS, tmp_path / "weights")
+    file = next((weights / "quality").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    (finding,) = problems(db, weights)
+    assert f"quality/{file.name}" in finding.what
+    assert "not as they were shipped" in finding.what
+
+
+def test_a_driver_that_pytorch_cannot_use_is_a_problem(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "version").write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module 390.1\nGCC")
+    monkeypatch.setattr(doctor, "NVIDIA", tmp_path / "version")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (finding,) = problems(db)
+    assert finding.what.endswith("Kernel Module 390.1")
+    assert "get a driver for CUDA" in finding.advice
 
 
 def test_a_base_that_is_gone_is_noted(db: Database) -> None:

@@ -86,6 +86,15 @@ def test_csv_has_a_line_for_each_checkpoint_and_metric() -> None:
     assert lines[2]["value"] == ""
 
 
+def test_csv_has_no_cell_that_a_spreadsheet_would_run() -> None:
+    named = result()
+    named["rows"][1]["name"] = '=HYPERLINK("http://evil.example")'
+    lines = list(csv.DictReader(io.StringIO(as_csv(named))))
+    assert lines[4]["name"] == '\'=HYPERLINK("http://evil.example")'
+    named["rows"][1]["figures"]["clip"]["change"]["value"] = -0.5
+    assert list(csv.DictReader(io.StringIO(as_csv(named))))[4]["change"] == "-0.5"
+
+
 def test_csv_says_on_each_line_what_taught_the_checkpoint_or_the_metric() -> None:
     learned = result()
     learned["trained_on"] = {"id-starter": "2 of 4 prompts trained it.", "clip": "The head knows."}

@@ -13,7 +13,7 @@ from flowgrpo.preferences.votes import group_scores
 from flowgrpo.runs import judging
 from flowgrpo.runs.job_kinds import KINDS
 from flowgrpo.runs.votes import by_reward, votes_of
-from storage import blind, groups, judged, ratings, snapshots
+from storage import blind, exclusion, groups, judged, ratings, snapshots
 from storage.blind import Answer
 from storage.engine import Database
 from storage.groups import GroupView, ScoreInput
@@ -135,6 +135,30 @@ def test_agreement_is_told_of_everybody_by_name_and_without_claims_that_few_vote
     assert "shown from 30 on" in found["agreements"][1]["why_no_alpha"]
     assert "Ann" in {one["name"] for one in found["annotators"]} and len(found["annotators"]) == 2
     assert sum(found["positions"][0]["counts"]) == 12 == found["num_votes"]
+
+
+def test_whose_votes_do_not_count_is_seen_beside_the_others_and_sways_nothing(
+    db: Database, base: Checkpoint
+) -> None:
+    with db.write() as session:
+        session.add_all(User(id=name, name=name.title(), role="annotator") for name in ("ann", "bea"))
+    views = rated(db, base, 6)
+    chosen = {vote.group_id: vote.image_id for vote in judged.said_votes(db)}
+    for number, view in enumerate(views):
+        place = [one.image.id for one in view.images].index(chosen[view.group.id] or "")
+        ratings.rate(db, best(view, place, f"ann {number}", "ann"))
+        ratings.rate(db, best(view, (place + 1) % 4, f"bea {number}", "bea"))
+    assert {(one["one"], one["other"]) for one in judging.agreement(db)["people"]} == {
+        ("ann", "bea"), ("ann", "local"), ("bea", "local"),
+    }  # fmt: skip
+    exclusion.exclude(db, "bea", "practice only")
+    found = judging.agreement(db)
+    (two,) = found["people"]
+    assert (two["one"], two["other"], two["num_shared"], two["same"][0]) == ("ann", "local", 6, 1.0)
+    assert found["agreements"][1]["same"][0] == 1.0 and found["num_votes"] == 12
+    of = {one["name"]: one["consensus"] for one in found["annotators"]}
+    assert set(of) == {"local", "Ann", "Bea"}
+    assert of["Bea"][0] < 0.5 and of["Ann"][0] == 1.0
 
 
 def drawn(db: Database, checkpoint_id: str, prompts: Sequence[str]) -> None:

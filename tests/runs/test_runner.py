@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from storage import runs
 from storage.engine import Database
 from storage.locks import is_held
 from storage.models import Run
+from storage.run_rules import RunRules, set_run_rules
 from tests.runs.helpers import MakeDispatcher, assert_all_gone, state_of, wait_for
 
 
@@ -112,3 +114,53 @@ def test_a_run_that_waits_is_canceled_without_a_process(db: Database, run: Run) 
     runs.request_stop(db, run.id)
     assert state_of(db, run) == "canceled"
     assert_all_gone(db, run)
+
+
+def _stuck(db: Database, run: Run, *, end: bool = False) -> None:
+    set_run_rules(db, RunRules(stall_minutes=0.02, end_stalled=end))
+
+
+def test_a_run_that_stands_still_is_found_with_its_stack_and_moves_again(
+    db: Database, run: Run, dispatch: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGRPO_BEAT_SECONDS", "0.2")
+    _stuck(db, run)
+    dispatch("stuck")
+    _wait_for_state(db, run, "running")
+    wait_for(lambda: runs.get_run(db, run.id).stalled_at, what="a run that stands still")
+    (event,) = [one for one in runs.events(db, run.id) if one.kind == "stalled"]
+    assert event.detail.startswith("No progress for 1 s at update 0 (starting). What each of its threads")
+    assert event.payload is not None
+    assert any("fake_trainer.py" in line for line in event.payload["stack"])
+    log = "\n".join(layout.log_tail(layout.run_log(db.home, run.id)))
+    assert "fake_trainer.py" in log
+    assert runs.beat(db, run.id, 1, update=1)
+    assert runs.get_run(db, run.id).stalled_at is None
+    wait_for(lambda: runs.get_run(db, run.id).stalled_at, what="that it stands still again")
+    runs.request_stop(db, run.id)
+    _wait_for_state(db, run, "stopped")
+
+
+def test_a_frozen_trainer_is_ended_where_the_rules_say_so(
+    db: Database, run: Run, dispatch: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGRPO_BEAT_SECONDS", "0.2")
+    _stuck(db, run, end=True)
+    dispatch("polite")
+    os.kill(_pid(db, run, "trainer.pid"), signal.SIGSTOP)
+    assert "stood still and was ended" in (_wait_for_state(db, run, "failed").reason or "")
+    assert [one.kind for one in runs.events(db, run.id) if one.kind == "stalled"] == ["stalled"]
+    assert_all_gone(db, run)
+
+
+def test_a_run_that_waits_for_people_does_not_stand_still(
+    db: Database, run: Run, dispatch: MakeDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGRPO_BEAT_SECONDS", "0.1")
+    dispatch("polite")
+    _pid(db, run, "trainer.pid")
+    _wait_for_state(db, run, "running")
+    assert runs.beat(db, run.id, 1, phase="waiting for ratings: 0 of 4 groups are rated")
+    _stuck(db, run)
+    time.sleep(2.0)
+    assert runs.get_run(db, run.id).stalled_at is None

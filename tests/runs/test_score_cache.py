@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from flowgrpo.rewards.base import ScoreBatch, ScoreResult
@@ -42,6 +43,7 @@ def test_an_abstention_is_kept_as_one(db: Database) -> None:
     assert cache.get_many("given", "2", [key]) == {}
 
 
+@pytest.mark.sqlite_only("a server says of a table that is not there that the statement is wrong")
 def test_a_database_that_cannot_be_used_costs_time_and_no_score(db: Database) -> None:
     seen: list[int] = []
     stack = stack_of(db, seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -17,7 +18,8 @@ from flowgrpo.runs.team import Lead, precision
 from flowgrpo.world import World
 from storage import checkpoints, runs
 from storage.engine import Database
-from storage.models import Checkpoint, Run
+from storage.models import Checkpoint, Run, RunState
+from storage.run_wishes import request_pause
 from tests.runs.helpers import ROOT, begin, new_run, train, wait_for
 from tests.runs.test_stage1 import pictures, settings
 from tests.runs.test_trainer import said, trainer_of
@@ -112,8 +114,9 @@ def test_a_resume_with_another_number_of_processes_goes_on_and_says_that_it_is_n
 
 
 @pytest.mark.timeout(400)
-def test_a_launched_run_that_is_stopped_is_stopped_and_not_failed(
-    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("ask", "state"), [(runs.request_stop, "stopped"), (request_pause, "paused")])
+def test_a_launched_run_that_is_stopped_or_paused_is_that_and_not_failed(
+    db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Run], state: RunState
 ) -> None:
     """The launcher has an exit code of its own when its children leave; the run's is written down."""
     for name, value in ALONE.items():
@@ -122,14 +125,15 @@ def test_a_launched_run_that_is_stopped_is_stopped_and_not_failed(
     command = (sys.executable, *LAUNCH)
     with dispatching(db, devices=(), trainer=command, grace_seconds=30.0):
         wait_for(lambda: _update(db, run) >= 1, seconds=120)
-        runs.request_stop(db, run.id)
+        ask(db, run.id)
         wait_for(lambda: runs.get_run(db, run.id).state in runs.AT_REST, seconds=90)
     ended = runs.get_run(db, run.id)
-    assert ended.state == "stopped", ended.reason
+    assert ended.state == state, ended.reason
     assert "can be resumed" in (ended.reason or "")
     assert checkpoints.checkpoints_of_run(db, run.id)
+    assert ended.pause_requested_at is None
     said_code = layout.code_file(db.home, run.id).read_text()
-    assert int(said_code) == exits.STOPPED
+    assert int(said_code) == {"stopped": exits.STOPPED, "paused": exits.PAUSED}[state]
 
 
 def _update(db: Database, run: Run) -> int:

@@ -85,11 +85,11 @@ def test_a_worker_draws_and_scores_stops_for_a_cancel_and_ends_with_its_dispatch
 def test_a_worker_killed_in_the_middle_of_a_group_loses_nothing(
     db: Database, tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FLOWGRPO_FAILPOINT", "worker.drawn:1=kill")
+    monkeypatch.setenv("FAILPOINT", "worker.drawn:kill")
     with _working(db) as keeper:
         group = _request(db, tiny, 20)
         keeper.tick()
-        monkeypatch.delenv("FLOWGRPO_FAILPOINT")
+        monkeypatch.delenv("FAILPOINT")
         wait_for(lambda: groups.get_group(db, group.id).images, seconds=200.0, what="the first images")
         before = [view.image.id for view in groups.get_group(db, group.id).images]
         view = _ended(db, keeper, group)

@@ -11,6 +11,7 @@ from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.groups import GroupView
 from storage.models import Checkpoint, Run
+from tests.storage.ready import ready
 from tests.storage.records import finished_group
 
 
@@ -21,7 +22,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def db(home: Path) -> Iterator[Database]:
-    database = open_database(home)
+    database = open_database(ready(home))
     yield database
     database.close()
 

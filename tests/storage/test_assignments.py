@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import select, update
 
-from storage import assignments, groups, judged, ratings, snapshots
+from storage import assignments, groups, judged, offers, rating_rules, ratings, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Assignment, Checkpoint, ImageGroup, RatingEvent, Run, User
@@ -28,7 +27,8 @@ def prioritise(db: Database, *values: tuple[GroupView, float | None]) -> None:
 
 
 def offered(db: Database, limit: int, who: str = "local") -> list[str]:
-    return [view.group.id for view in ratings.upcoming(db, who, limit=limit)]
+    with db.read() as session:
+        return offers.likely(session, who, (), limit)
 
 
 def rollout(db: Database, base: Checkpoint, run: Run) -> GroupView:
@@ -63,14 +63,14 @@ def test_a_group_that_its_run_has_stopped_waiting_for_comes_last_and_can_still_b
 
 
 def test_among_the_least_seen_the_unknown_comes_first_and_then_what_teaches_most(
-    db: Database, base: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    db: Database, base: Checkpoint
 ) -> None:
-    monkeypatch.setattr(assignments, "RANDOM_SHARE", 0.0)
     low, high, unknown, seen = (finished_group(db, base) for _ in range(4))
     prioritise(db, (low, 0.1), (high, 0.9), (seen, 5.0))
     with db.write() as session:
         session.add(User(id="ann", name="Ann", role="annotator"))
     ratings.rate(db, best(seen, "a", who="ann"))
+    rating_rules.put_rule(db, rating_rules.OVERLAP, {"share": 1, "raters": 2})
     assert offered(db, 4) == [view.group.id for view in (unknown, high, low, seen)]
 
 
@@ -84,9 +84,9 @@ def test_about_one_draw_in_seven_is_random_and_can_be_foreseen(db: Database, bas
             session.add(User(id=name, name=name, role="annotator"))
     with db.read() as session:
         for name in names:
-            first, again = (assignments.upcoming(session, name, (), 1)[0].id for _ in range(2))
-            assert first == again
-            firsts[first] += 1
+            first, again = (offers.draw(session, name, ()) for _ in range(2))
+            assert first is not None and first == again
+            firsts[first[0].id] += 1
     others = 200 - firsts[made[-1].group.id]
     assert 12 <= others <= 48, firsts  # 200 x 0.15 x 11/12 = 27.5, std 4.9
     assert len(firsts) > 6

@@ -163,25 +163,6 @@ def test_a_score_that_is_no_number_needs_a_reason(db: Database, group: GroupView
         groups.add_scores(db, [ScoreInput(group.images[0].image.id, "clip", "1", None)])
 
 
-def test_a_compare_cell_is_found_by_all_that_makes_its_images(db: Database, base: Checkpoint) -> None:
-    made = finished_group(db, base, "red hair")
-    same: dict[str, Any] = {"prompt": "red hair", "checkpoint_id": base.id, "config": CONFIG, "seeds": [0, 1]}
-    found = groups.find_group(db, **same)
-    assert found is not None
-    assert found.group.id == made.group.id
-    assert groups.find_group(db, **same | {"config": dict(reversed(CONFIG.items()))}) is not None
-    for change in ({"prompt": "Red hair"}, {"seeds": [1, 0]}, {"config": CONFIG | {"num_steps": 9}}):
-        assert groups.find_group(db, **same | change) is None
-
-
-def test_samples_of_a_run_and_failed_groups_are_no_compare_cells(db: Database, base: Checkpoint) -> None:
-    finished_group(db, base, "red hair", kind="sample")
-    failed = ask(db, base, seeds=[0, 1])
-    groups.fail_group(db, failed.id, "no")
-    same: dict[str, Any] = {"prompt": "red hair", "checkpoint_id": base.id, "config": CONFIG, "seeds": [0, 1]}
-    assert groups.find_group(db, **same) is None
-
-
 def test_pages_of_recent_groups_follow_each_other_without_gap(db: Database, base: Checkpoint) -> None:
     made = [finished_group(db, base, f"prompt {number}").group.id for number in range(7)]
     finished_group(db, base, kind="sample")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from storage import checkpoints, evaluations, groups, prompts, ratings, runs, workers
+from storage import checkpoints, evaluations, finding, groups, prompts, ratings, runs, workers
 from storage.engine import Database
 from storage.groups import ScoreInput
 from storage.models import Checkpoint, Run
@@ -31,12 +31,8 @@ def test_a_requested_group_is_claimed_drawn_scored_and_shown(db: Database, base:
     assert [image.image.seed for image in view.images] == [7, 8]
     assert view.images[0].scores["clip"].value == 0.3
     assert view.images[0].scores["verifier"].reason == "no"
-    found = groups.find_group(db, prompt="red hair", checkpoint_id=base.id, config=CONFIG, seeds=[7, 8])
-    assert found is not None
-    assert found.group.id == asked.id
-    assert (
-        groups.find_group(db, prompt="red hair", checkpoint_id=base.id, config=CONFIG, seeds=[7, 9]) is None
-    )
+    (found,) = finding.find_groups(db, [finding.Wanted("red hair", base.id, CONFIG, (7, 8))])
+    assert found is not None and found.group.id == asked.id
 
 
 def test_a_group_is_leased_rated_undone_and_rated_again(db: Database, base: Checkpoint) -> None:

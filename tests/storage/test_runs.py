@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,10 +17,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from storage import checkpoints, engine, runs
+from storage import checkpoints, runs
 from storage.engine import Database, open_database
 from storage.errors import StaleAttemptError
 from storage.models import Checkpoint, Run, RunState
+from tests.claims import claim_at_once
 
 STATES: tuple[RunState, ...] = get_args(RunState)
 
@@ -170,35 +169,12 @@ def test_the_first_word_about_the_end_of_an_attempt_stays(db: Database, run: Run
         runs.end_attempt(db, run.id, attempt + 1)
 
 
-CLAIM = """
-import multiprocessing, sys
-from pathlib import Path
-from storage import runs
-from storage.engine import open_database
-
-def claim_all(home, host, all_ready):
-    db, claimed = open_database(home), []
-    all_ready.wait()
-    while (run := runs.claim_run(db, host=host, boot_id="boot")) is not None:
-        claimed.append(run.number)
-        runs.move(db, run.id, to="failed", from_states=("starting",), attempt=run.attempt)
-    print("".join(f"{number}\\n" for number in claimed), end="", flush=True)
-
-fork = multiprocessing.get_context("fork")  # one import for all: nothing is open and no thread runs yet
-all_ready = fork.Barrier(16)
-for number in range(16):
-    fork.Process(target=claim_all, args=(Path(sys.argv[1]), f"host {number}", all_ready)).start()
-"""
+def test_sixteen_processes_claim_each_run_once(db: Database) -> None:
+    claim_at_once(db, None, processes=16, each=2)
 
 
-def test_sixteen_processes_claim_each_run_once(db: Database, base: Checkpoint) -> None:
-    wanted: dict[str, Any] = {"owner_id": "local", "parent_checkpoint_id": base.id, "config": {}}
-    numbers = [runs.create_run(db, name="a", **wanted).number for _ in range(32)]
-    root = Path(engine.__file__).parents[1]
-    command = [sys.executable, "-c", CLAIM, str(db.home)]
-    said = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
-    assert sorted(map(int, said.split())) == numbers
-    assert [run.attempt for run in runs.list_runs(db)] == [1] * len(numbers)
+def test_four_processes_claim_twenty_runs_each(db: Database) -> None:
+    claim_at_once(db, None, processes=4, each=20)
 
 
 class RunLife(RuleBasedStateMachine):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from storage import groups, judged, ratings, snapshots
+from storage import groups, judged, offers, ratings, snapshots
 from storage.engine import Database
 from storage.groups import GroupView
 from storage.models import Checkpoint
@@ -92,8 +92,9 @@ def test_what_a_head_said_of_open_groups_goes_when_it_is_withdrawn_and_stays_whe
     assert priorities() == [0.9, 0.1]
     snapshots.set_fit_state(db, second.id, "withdrawn")
     assert priorities() == [None, None]
-    offered = ratings.upcoming(db, "local", limit=2)
-    assert [view.group.id for view in offered] == open_ones[::-1]  # the newest first, as without a head
+    with db.read() as session:
+        offered = offers.likely(session, "local", (), 2)
+    assert offered == open_ones[::-1]  # the newest first, as without a head
     assert not judged.set_priorities(db, ranking, second.id) and priorities() == [None, None]
     snapshots.set_fit_state(db, second.id, "applied")
     assert judged.set_priorities(db, ranking, second.id)

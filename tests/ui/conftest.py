@@ -19,6 +19,7 @@ from storage.engine import Database, open_database
 from storage.groups import GroupView, ScoreInput
 from storage.locks import FileLock
 from storage.models import Checkpoint
+from tests.storage.ready import ready
 from ui.services import Services
 
 
@@ -37,7 +38,7 @@ Lock = Callable[[], AbstractContextManager[None]]
 
 @pytest.fixture
 def db(tmp_path: Path) -> Iterator[Database]:
-    opened = open_database(tmp_path / "home")
+    opened = open_database(ready(tmp_path / "home"))
     yield opened
     opened.close()
 

@@ -12,8 +12,9 @@ from gradio_client.exceptions import AppError
 from flowgrpo.config import SamplingConfig
 from storage import blobs, checkpoints, groups
 from storage.engine import Database, open_database
+from tests.storage.ready import ready
 from tests.ui.conftest import png
-from tests.ui.serving import web
+from tests.ui.serving import PATIENT, web
 
 Ask = Callable[..., Any]
 
@@ -27,10 +28,10 @@ pytestmark = [  # Gradio leaves event loops of its own unclosed
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Client]]:
     """One served data folder and one client for all tests of this file."""
-    db = open_database(tmp_path_factory.mktemp("served"))
+    db = open_database(ready(tmp_path_factory.mktemp("served")))
     checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     with web(db) as url:
-        client = Client(url, verbose=False, analytics_enabled=False)
+        client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT)
         yield db, client
         client.close()
     db.close()

@@ -11,7 +11,8 @@ from gradio_client.exceptions import AppError
 
 from storage import checkpoints, jobs
 from storage.engine import Database, open_database
-from tests.ui.serving import web
+from tests.storage.ready import ready
+from tests.ui.serving import PATIENT, web
 
 Ask = Callable[..., Any]
 
@@ -23,10 +24,10 @@ pytestmark = [  # Gradio leaves event loops of its own unclosed
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, Client, str]]:
-    db = open_database(tmp_path_factory.mktemp("served"))
+    db = open_database(ready(tmp_path_factory.mktemp("served")))
     base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     with web(db) as url:
-        client = Client(url, verbose=False, analytics_enabled=False)
+        client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT)
         yield db, client, base.id
         client.close()
     db.close()

@@ -19,7 +19,8 @@ from storage import blobs, checkpoints, groups, jobs, ratings, runs, snapshots
 from storage.engine import Database, open_database
 from storage.models import Checkpoint
 from storage.ratings import RatingInput
-from tests.ui.serving import GRADIO_NOISE, web
+from tests.storage.ready import ready
+from tests.ui.serving import GRADIO_NOISE, PATIENT, web
 
 pytestmark = GRADIO_NOISE
 PROMPTS = ["portrait, red hair", "portrait, glasses"]
@@ -37,14 +38,14 @@ class Studio(NamedTuple):
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    db = open_database(tmp_path_factory.mktemp("served"))
+    db = open_database(ready(tmp_path_factory.mktemp("served")))
     base = checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     with db.write() as session:
         session.add(
             Checkpoint(id="tuned", base_model_id=base.base_model_id, name="Secret name", path="p", update=1)
         )
     with web(db) as url:
-        client = Client(url, verbose=False, analytics_enabled=False)
+        client = Client(url, verbose=False, analytics_enabled=False, httpx_kwargs=PATIENT)
 
         def ask(name: str, *values: Any, **named: Any) -> Any:
             return client.predict(*values, **named, api_name=f"/{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,28 @@ from typer.testing import CliRunner
 
 import app
 from storage import runs
+from storage.version import VERSION
 
 front = CliRunner()
 
 
-def test_an_address_for_everyone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_for_everyone_is_refused_where_nobody_says_how_it_is_reached(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
     done = front.invoke(app.cli, [])
     assert done.exit_code == 2
-    assert "Refusing to listen on 0.0.0.0" in done.output
+    assert "Listening on 0.0.0.0, others can reach the studio: say with --public-url" in done.output
+
+
+def test_it_says_which_release_it_is_and_the_package_is_the_same() -> None:
+    done = front.invoke(app.cli, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"FlowGRPO Studio {VERSION}\n")
+    root = Path(app.__file__).parent
+    packaged = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"][
+        "version"
+    ]
+    assert packaged == {"attr": "storage.version.VERSION"}
 
 
 def test_a_taken_port_is_named() -> None:

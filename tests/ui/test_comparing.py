@@ -16,8 +16,9 @@ from storage.engine import Database
 from storage.models import Checkpoint
 from tests.ui.conftest import MakeGroup
 from ui import comparing
+from ui.components.light_table import grid_html, strips
 from ui.forms import Refused
-from ui.pages import compare
+from ui.parts import grid_address as page
 from ui.services import Services
 
 FAST = SamplingConfig(num_steps=8, guidance_scale=1.0).model_dump()
@@ -81,8 +82,8 @@ def test_the_page_says_which_prompts_taught_a_checkpoint(
     )
     wanted = plan(services, base.id, made.id)
     assert list(comparing.trained_on(services, wanted)) == [made.id]
-    assert "1 of 2 prompts trained mine" in comparing.grid_html(services, wanted, None)
-    assert "trained mine" not in comparing.grid_html(services, plan(services, base.id), None)
+    assert "1 of 2 prompts trained mine" in grid_html(services, wanted)
+    assert "trained mine" not in grid_html(services, plan(services, base.id))
 
 
 @pytest.mark.parametrize("number", [1, 5])
@@ -96,7 +97,7 @@ def test_few_prompts_give_no_interval(
     wanted = plan(services, base.id, tuned.id, prompts="\n".join(prompts))
     (found,) = comparing.differences(comparing.cells(services, wanted), 1)
     assert not found.is_clear
-    assert "no interval below 6 prompts" in comparing.grid_html(services, wanted, None)
+    assert "no interval below 6 prompts" in grid_html(services, wanted)
 
 
 def test_the_interval_holds_the_mean_and_narrows_with_prompts() -> None:
@@ -122,10 +123,12 @@ def test_a_picked_image_lies_over_the_same_seed_of_the_first_checkpoint(
 ) -> None:
     before = make_group([0.2, 0.4], prompt="portrait, buns", config=FAST)
     after = make_group([0.5, 0.7], prompt="portrait, buns", config=FAST, checkpoint=tuned)
-    html = comparing.grid_html(services, plan(services, base.id, tuned.id), after.images[1].image.id)
-    start = html.index('class="pair"')
-    assert f"/media/{before.images[1].image.id}.png" in html[start : start + 300]
-    assert "Generate 2 missing groups" in html
+    wanted = plan(services, base.id, tuned.id)
+    table, *_ = strips(wanted, comparing.cells(services, wanted))
+    (_, first), (_, other) = table.rows
+    assert [tile.beside for tile in other] == [one.image.id for one in before.images]
+    assert [tile.beside for tile in first] == [one.image.id for one in after.images]
+    assert "Generate 2 missing groups" in grid_html(services, wanted)
 
 
 @pytest.mark.parametrize(
@@ -158,9 +161,7 @@ def test_checkpoints_of_two_bases_are_not_compared(
 
 
 def test_people_s_words_are_escaped(services: Services, base: Checkpoint) -> None:
-    html = comparing.grid_html(
-        services, plan(services, base.id, prompts="<img src=x onerror=alert(1)>"), None
-    )
+    html = grid_html(services, plan(services, base.id, prompts="<img src=x onerror=alert(1)>"))
     assert "<img src=x" not in html
 
 
@@ -171,15 +172,15 @@ def test_a_cell_that_failed_shows_its_reason_and_is_tried_again(
     comparing.generate_missing(services, wanted)
     (queued,) = (view.group for view in services.recent())
     groups.fail_group(db, queued.id, "out of memory <b>")
-    html = comparing.grid_html(services, wanted, None)
+    html = grid_html(services, wanted)
     assert "Not drawn: Out of memory &lt;b&gt;. Generate tries it again." in html
     assert comparing.generate_missing(services, wanted) == 1
-    assert "Not drawn" not in comparing.grid_html(services, wanted, None)
+    assert "Not drawn" not in grid_html(services, wanted)
 
 
 def opened(services: Services, query: dict[str, str]) -> comparing.Plan:
     """What the page compares when it is opened at an address."""
-    chosen, *typed = compare.opening(services, query)
+    chosen, *typed = page.opening(services, query)
     return comparing.check(services, chosen.value, *typed)
 
 
@@ -193,7 +194,7 @@ def test_compare_opened_from_a_group_finds_exactly_that_group(
     assert wanted.prompts == ("portrait\n red hair",)
     ((cell,),) = comparing.cells(services, wanted)
     assert cell.view is not None and cell.view.group.id == made.group.id
-    html = comparing.grid_html(services, wanted, None)
+    html = grid_html(services, wanted)
     assert "--columns:8;--rows:2" in html and html.count("<img") == 14
 
 
@@ -207,12 +208,12 @@ def test_compare_opened_at_checkpoints_draws_them_as_their_run_does(
     made = checkpoints.commit_checkpoint(
         db, run_id=run.id, attempt=1, update=1, name="run 1, update 1", path="p", sha256="0" * 64
     )
-    _, _, _, _, steps, guidance, _, width, height = compare.opening(
+    _, _, _, _, steps, guidance, _, width, height = page.opening(
         services, {"checkpoints": f"{base.id},{made.id}"}
     )
     assert (steps, guidance, width, height) == (6, 1.5, 96, 80)
-    untouched = compare.opening(services, {"checkpoints": base.id})
-    assert untouched[4] == compare.opening(services, {})[4] == gr.skip()
+    untouched = page.opening(services, {"checkpoints": base.id})
+    assert untouched[4] == page.opening(services, {})[4] == gr.skip()
 
 
 def test_compare_opened_from_a_group_sets_it_against_its_own_base(
@@ -228,6 +229,6 @@ def test_compare_opened_from_a_group_sets_it_against_its_own_base(
 def test_compare_opens_with_checkpoints_of_one_base(
     services: Services, db: Database, base: Checkpoint, tuned: Checkpoint
 ) -> None:
-    assert compare.first_choice(services) == [base.id, tuned.id]
+    assert page.first_choice(services) == [base.id, tuned.id]
     other = checkpoints.register_base(db, name="other", source="nowhere", family="StableDiffusionXLPipeline")
-    assert compare.first_choice(services) == [other.id]
+    assert page.first_choice(services) == [other.id]

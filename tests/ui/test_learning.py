@@ -9,6 +9,7 @@ from flowgrpo.presets import RATED
 from storage import checkpoints, ratings, runs, snapshots
 from storage.engine import Database
 from storage.models import Checkpoint
+from storage.prompts import save_prompt_set
 from storage.ratings import RatingInput
 from tests.ui.conftest import MakeGroup
 from ui import forms, learning, tuning
@@ -51,6 +52,19 @@ def test_a_run_from_images_drawn_with_guidance_is_held_to_the_base_without_any(
         held[scale] = RunConfig.model_validate(run.config).update
     assert (held[1.0].reference_guidance, held[3.0].reference_guidance) == (2.0, None)
     assert held[1.0].kl_weight == held[3.0].kl_weight > 0.1
+
+
+def test_what_is_learned_is_looked_at_as_it_was_rated_and_at_prompts_of_the_same_set(
+    services: Services, base: Checkpoint, make_group: MakeGroup
+) -> None:
+    kept = save_prompt_set(services.db, "mine", ["a cat", "a dog"], ["a cow"])
+    config = SamplingConfig(num_steps=12, guidance_scale=4.0).model_dump()
+    view = make_group((0.1, 0.9), prompt="a cat", config=config)
+    best = view.images[1].image.id
+    ratings.rate(services.db, RatingInput("a key", "local", view.group.id, "best", best))
+    run = learning.start(services, base.id, "nft", 7, 0, "").run
+    rollout = RunConfig.model_validate(run.config).rollout
+    assert (rollout.num_steps, rollout.guidance_scale, run.prompt_set_id) == (12, 4.0, kept.id)
 
 
 def test_later_votes_do_not_change_what_it_learns_from(

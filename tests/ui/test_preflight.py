@@ -14,6 +14,7 @@ from flowgrpo.runs.worker import WEIGHTS
 from storage import notices, runs, scores
 from storage.engine import Database
 from storage.models import Checkpoint
+from tests.ui.test_tuning import shown_run
 from ui import preflight, tuning
 from ui.forms import Refused
 from ui.preflight import Check
@@ -138,7 +139,7 @@ def test_a_run_with_judges_says_so_before_it_starts_and_on_its_page(
     assert said["The reward hpsv21 is fetched on first use: 1972 MB."] == "warn"
     run = tuning.start(services, base.id, form)
     assert run.config["judges"] == ["quality", "hpsv21"]
-    assert "<dd>quality, hpsv21</dd>" in tuning.run_html(services, run.id)
+    assert "<dd>quality, hpsv21</dd>" in shown_run(services, run.id)
 
 
 def test_wanted_images_are_a_folder_that_is_there(
@@ -153,7 +154,7 @@ def test_wanted_images_are_a_folder_that_is_there(
     (tmp_path / "wanted").mkdir()
     run = tuning.start(services, base.id, form)
     assert run.config["references"] == str(tmp_path / "wanted")
-    assert f"<dd>{tmp_path / 'wanted'}</dd>" in tuning.run_html(services, run.id)
+    assert f"<dd>{tmp_path / 'wanted'}</dd>" in shown_run(services, run.id)
 
 
 def test_before_an_engine_has_started_nothing_stands_against_a_reward(

@@ -10,9 +10,10 @@ from storage import ratings
 from storage.engine import Database
 from storage.groups import GroupView
 from tests.ui.conftest import MakeGroup
-from ui import rating
+from ui import rating, rating_card
 from ui.forms import Refused
-from ui.rating import Answer, Card
+from ui.rating import Answer
+from ui.rating_card import Card
 from ui.services import LOCAL_USER
 
 
@@ -48,12 +49,12 @@ def test_the_same_answer_twice_counts_once(db: Database, make_group: MakeGroup) 
 def test_undo_brings_the_group_back_with_what_was_chosen(db: Database, make_group: MakeGroup) -> None:
     view = make_group()
     rating.submit(db, LOCAL_USER, answer(view, best=1, stars={0: 3}))
-    undone = rating.undo(db, LOCAL_USER, "u" * 36)
+    undone = rating_card.undo(db, LOCAL_USER, "u" * 36)
     assert undone is not None and undone.view is not None
     assert undone.view.group.id == view.group.id
-    assert (undone.best, list(undone.stars.values())) == (view.images[1].image.id, [3])
+    assert (undone.said.best, list(undone.said.stars.values())) == (view.images[1].image.id, [3])
     assert ratings.progress(db, LOCAL_USER).rated == 0
-    assert rating.undo(db, LOCAL_USER, "v" * 36) is None
+    assert rating_card.undo(db, LOCAL_USER, "v" * 36) is None
 
 
 def test_a_skipped_group_does_not_come_again(db: Database, make_group: MakeGroup) -> None:
@@ -91,9 +92,9 @@ def test_an_image_of_another_group_is_refused(db: Database, make_group: MakeGrou
 
 def test_the_page_opens_with_the_group_of_its_address(db: Database, make_group: MakeGroup) -> None:
     wanted, newer = make_group(), make_group()
-    opened = rating.start(db, LOCAL_USER, wanted.group.id)
+    opened = rating_card.start(db, LOCAL_USER, wanted.group.id)
     assert opened.view is not None and opened.view.group.id == wanted.group.id and opened.notice == ""
-    assert rating.upcoming(db, LOCAL_USER, wanted.group.id) == [image.image.id for image in newer.images]
+    assert rating_card.upcoming(db, LOCAL_USER, wanted.group.id) == [image.image.id for image in newer.images]
 
 
 def test_a_group_that_was_judged_opens_with_its_vote_which_may_be_changed(
@@ -102,9 +103,9 @@ def test_a_group_that_was_judged_opens_with_its_vote_which_may_be_changed(
     view = make_group([0.1, 0.2, 0.3])
     ids = [image.image.id for image in view.images]
     rating.submit(db, LOCAL_USER, answer(view, best=1, stars={0: 2, 2: 5}))
-    opened = rating.start(db, LOCAL_USER, view.group.id)
-    assert opened.is_judged and (opened.best, opened.stars) == (ids[1], {ids[0]: 2, ids[2]: 5})
-    html = rating.card_html(opened, ratings.progress(db, LOCAL_USER), turn="1")
+    opened = rating_card.start(db, LOCAL_USER, view.group.id)
+    assert opened.is_judged and (opened.said.best, opened.said.stars) == (ids[1], {ids[0]: 2, ids[2]: 5})
+    html = rating_card.card_html(opened, ratings.progress(db, LOCAL_USER), turn="1")
     assert "You rated this group before" in html
     rating.submit(db, LOCAL_USER, answer(view, best=2, stars={0: 3}))
     said = ratings.current_ratings(db, view.group.id, LOCAL_USER)
@@ -115,7 +116,7 @@ def test_a_group_that_was_judged_opens_with_its_vote_which_may_be_changed(
 def test_a_group_that_was_skipped_opens_again_and_can_be_rated(db: Database, make_group: MakeGroup) -> None:
     view = make_group()
     rating.skip(db, LOCAL_USER, answer(view, best=None))
-    assert "You skipped this group" in rating.start(db, LOCAL_USER, view.group.id).notice
+    assert "You skipped this group" in rating_card.start(db, LOCAL_USER, view.group.id).notice
     rating.submit(db, LOCAL_USER, answer(view))
     assert (ratings.progress(db, LOCAL_USER).rated, ratings.progress(db, LOCAL_USER).skipped) == (1, 0)
 
@@ -126,20 +127,20 @@ def test_a_group_that_cannot_be_rated_is_named_and_another_is_shown(
     other, shown = make_group(kind="demo"), make_group()
     named = {other.group.id: f"Group {other.group.seq} is not offered", "gone": "not in this studio"}
     for wanted, words in named.items():
-        opened = rating.start(db, LOCAL_USER, wanted)
+        opened = rating_card.start(db, LOCAL_USER, wanted)
         assert opened.view is not None and opened.view.group.id == shown.group.id
         assert words in opened.notice
 
 
 def test_the_card_shows_neither_scores_nor_checkpoint(db: Database, make_group: MakeGroup) -> None:
     view = make_group([0.123456, 0.98765], prompt="<b>portrait</b>")
-    html = rating.card_html(Card(view), ratings.progress(db, LOCAL_USER), turn="1")
+    html = rating_card.card_html(Card(view), ratings.progress(db, LOCAL_USER), turn="1")
     assert "starter" not in html and "0.12" not in html and "<b>portrait" not in html
-    assert "0 of 1 groups" in html
+    assert "0 / 1 · 1 left in this batch" in html
 
 
 def test_an_empty_card_is_honest(db: Database) -> None:
-    html = rating.card_html(Card(None), ratings.progress(db, LOCAL_USER), turn="1")
+    html = rating_card.card_html(Card(None), ratings.progress(db, LOCAL_USER), turn="1")
     assert "Nothing to rate right now" in html
 
 
@@ -157,7 +158,7 @@ def test_pairs_rankings_and_flags_are_kept_with_the_answer_they_came_with(
     found = ratings.current_ratings(db, view.group.id, LOCAL_USER)
     assert (found.best, found.pairs, found.order) == (a, {(a, b): "left"}, [[a], [b, c]])
     assert (found.flags, found.notes) == ({c: ["broken"], None: ["other"]}, {None: "all alike"})
-    rating.undo(db, LOCAL_USER, "u" * 36)
+    rating_card.undo(db, LOCAL_USER, "u" * 36)
     assert ratings.current_ratings(db, view.group.id, LOCAL_USER).says_nothing()
 
 

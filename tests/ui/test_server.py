@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio.blocks
+import gradio.routes
 import pytest
 from fastapi.testclient import TestClient
 
@@ -14,7 +17,9 @@ from flowgrpo.config import SamplingConfig
 from storage import blobs, checkpoints, groups
 from storage.engine import Database, open_database
 from storage.models import Checkpoint
+from tests.storage.ready import ready
 from tests.ui.conftest import png
+from tests.ui.serving import web
 from ui import security
 from ui.server import create_app, pages
 from ui.services import Services
@@ -61,7 +66,7 @@ pytestmark = [  # Gradio leaves event loops of its own unclosed
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Database, TestClient]]:
     """One data folder and one app for all tests of this file: building the pages takes seconds."""
-    db = open_database(tmp_path_factory.mktemp("served"))
+    db = open_database(ready(tmp_path_factory.mktemp("served")))
     checkpoints.register_base(db, name="starter", source="nowhere", family="StableDiffusionXLPipeline")
     with TestClient(create_app(db), base_url="http://127.0.0.1") as client:
         yield db, client
@@ -82,6 +87,22 @@ def test_the_web_process_never_imports_the_engine(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+def test_gradio_builds_one_web_app_and_not_one_for_each_page(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    build = gradio.routes.App.create_app
+
+    def counting(demo: object, *args: object, **more: object) -> object:
+        made.append(demo)
+        return build(demo, *args, **more)
+
+    monkeypatch.setattr(gradio.routes.App, "create_app", counting)
+    create_app(db)
+    assert len(made) == 1
+    assert gradio.blocks.App is gradio.routes.App
 
 
 @pytest.mark.parametrize("path", ["/", "/rate", "/compare", "/train"])
@@ -186,11 +207,27 @@ def test_a_body_of_two_megabytes_is_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "::", "example.com", ""])
-def test_an_address_that_others_can_reach_is_refused(host: str) -> None:
-    with pytest.raises(ValueError, match="Refusing to listen"):
+def test_an_address_that_others_can_reach_needs_to_be_known(host: str) -> None:
+    with pytest.raises(ValueError, match="--public-url"):
         security.check_host(host)
+    assert security.check_host(host, "https://studio.example.org:8443/") == host
+
+
+@pytest.mark.parametrize(
+    "url", ["studio.example.org", "ftp://x", "https://", "https://x/path", "https://[", "http://x:99999"]
+)
+def test_a_public_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="expected an address such as"):
+        security.check_host("0.0.0.0", url)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.2"])
 def test_loopback_needs_no_login(host: str) -> None:
     assert security.check_host(host) == host
+
+
+def test_a_body_of_a_length_that_is_not_said_is_refused_before_it_is_read(db: Database) -> None:
+    with web(db) as url, socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), 30) as line:
+        head = "POST /gradio_api/queue/join HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+        line.sendall(head.encode())
+        assert line.recv(4_096).startswith(b"HTTP/1.1 411 ")  # and nothing of the body was sent

@@ -47,7 +47,7 @@ def test_a_far_image_fills_its_half_and_no_more(make_group: MakeGroup) -> None:
 def test_an_image_without_a_score_says_why(make_group: MakeGroup) -> None:
     view = make_group([None, 0.4])
     assert strip.bars_of(view, view.images[0])[0].title == "verifier: no known attribute"
-    assert "no known attribute" in strip.strip_html(view, picked=view.images[0].image.id)
+    assert "no known attribute" in strip.strip_html(view, picked=None)
 
 
 def test_rewards_stand_in_the_same_order_everywhere(db: Database, make_group: MakeGroup) -> None:
@@ -61,7 +61,7 @@ def test_people_s_words_are_escaped_wherever_they_stand(make_group: MakeGroup) -
     view = make_group(prompt=NASTY)
     for html in (
         strip.strip_html(view, picked=None),
-        strip.recent_html([view], None),
+        strip.batch_html([view, view], picked=None),
         words.words_html(NASTY, knows=True),
     ):
         assert "<img src=x" not in html

@@ -10,17 +10,27 @@ from storage import checkpoints, groups, runs
 from storage.engine import Database
 from storage.models import Checkpoint, Run, RunState
 from tests.ui.conftest import MakeGroup
-from ui import preflight, tuning
+from ui import preflight, run_acts, run_log, run_view, tuning
 from ui.components import span
-from ui.components.curves import curves_of
+from ui.components.curves import curves_of, lines_of
+from ui.components.plans import Roles
+from ui.components.samples import Sample, thinned
 from ui.defaults import starter_prompts
 from ui.forms import Refused, RunForm
 from ui.pages import train
+from ui.run_view import Looking
+from ui.run_words import saved_update, title
 from ui.services import Services
 
 
 def form(**typed: object) -> RunForm:
     return replace(tuning.preset_form("smoke"), **{"prompts": "portrait, smile\nportrait, buns", **typed})  # type: ignore[arg-type]
+
+
+def shown_run(services: Services, run_id: str) -> str:
+    """All that the page shows of a run."""
+    _, *parts = train.draw(services, Looking(run_id), {})
+    return "\n".join(parts)
 
 
 def running(db: Database, run: Run) -> None:
@@ -32,7 +42,7 @@ def test_start_queues_a_run_with_its_whole_config(services: Services, base: Chec
     run = tuning.start(services, base.id, form(held_out="portrait, serious"))
     assert (run.state, run.number, run.parent_checkpoint_id) == ("queued", 1, base.id)
     assert run.config["num_updates"] == 2
-    assert tuning.title(run) == "Run 1 · verifier, 2 updates"
+    assert title(run) == "Run 1 · verifier, 2 updates"
 
 
 def test_the_default_prompts_are_known_words_and_kept_apart() -> None:
@@ -116,7 +126,7 @@ def test_the_page_of_a_run_shows_curves_samples_and_checkpoints(
     checkpoints.commit_checkpoint(
         db, run_id=run.id, attempt=1, update=2, name="run 1, update 2", path="runs/x/2", sha256="0" * 64
     )
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     for words in (
         "saving · update 2 of 2",
         "0.700",
@@ -144,10 +154,10 @@ def test_a_failed_run_says_why_with_the_end_of_its_log(
         attempt=1,
         reason="Out of memory.\n\nEnd of the log:\nx",
     )
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     assert "Out of memory." in html and "&lt;script&gt;" in html and "\x1b" not in html
     assert "<b>mine" not in html and "Resume" in html
-    assert tuning.log_tail(services, run.id).startswith("done\n")
+    assert run_log.log_tail(db, run.id).startswith("done\n")
 
 
 def committed(db: Database, run: Run, update: int) -> None:
@@ -188,7 +198,7 @@ def test_a_run_that_came_to_rest_says_why_and_what_of_it_is_kept(
     services: Services, db: Database, base: Checkpoint, state: RunState, reason: str, saved: int, kept: str
 ) -> None:
     run = at_rest(services, db, base, saved, state, reason)
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     assert reason[1:] in html and kept in html and 'data-act="resume"' in html
 
 
@@ -199,8 +209,8 @@ def test_a_run_says_saved_only_of_an_update_that_has_its_checkpoint(
     services: Services, db: Database, base: Checkpoint, saved: int, words: str
 ) -> None:
     run = at_rest(services, db, base, saved, "stopped", "Ended by force.")
-    assert words in tuning.run_html(services, run.id)
-    assert words in tuning.list_html(services, run.id)
+    assert words in shown_run(services, run.id)
+    assert words in run_view.list_html(services, Looking(run.id))
 
 
 def test_a_checkpoint_that_is_damaged_does_not_count_as_saved(
@@ -211,23 +221,23 @@ def test_a_checkpoint_that_is_damaged_does_not_count_as_saved(
     for update in (1, 2):
         committed(db, run, update)
     checkpoints.mark_checkpoint(db, checkpoints.checkpoints_of_run(db, run.id)[-1].id, "bad")
-    assert tuning.saved_update(checkpoints.list_checkpoints(db), run.id) == 1
+    assert saved_update(checkpoints.list_checkpoints(db), run.id) == 1
 
 
 def test_stop_and_resume_do_what_the_state_allows(services: Services, db: Database, base: Checkpoint) -> None:
     run = tuning.start(services, base.id, form())
-    assert train.acted(services, run.id, "stop", run.id) == ("", run.id)
+    assert run_acts.acted(services, run.id, "stop", run.id) == ("", run.id)
     assert runs.get_run(db, run.id).state == "canceled"
-    problem, shown = train.acted(services, run.id, "resume", run.id)
+    problem, shown = run_acts.acted(services, run.id, "resume", run.id)
     assert "is canceled" in problem and shown == run.id
-    assert train.acted(services, run.id, "open", "other") == ("", "other")
+    assert run_acts.acted(services, run.id, "open", "other") == ("", "other")
 
 
 def test_a_long_history_is_thinned_and_keeps_its_ends() -> None:
-    samples = [tuning.Sample(update, []) for update in range(100)]
-    assert [sample.update for sample in tuning.thinned(samples)][:: len(samples)] == [0]
-    assert tuning.thinned(samples)[-1].update == 99
-    assert len(tuning.thinned(samples)) == 10
+    samples = [Sample(update, []) for update in range(100)]
+    assert [sample.update for sample in thinned(samples)][:: len(samples)] == [0]
+    assert thinned(samples)[-1].update == 99
+    assert len(thinned(samples)) == 10
 
 
 def test_a_curve_ends_where_its_last_value_is(services: Services, db: Database, base: Checkpoint) -> None:
@@ -239,7 +249,7 @@ def test_a_curve_ends_where_its_last_value_is(services: Services, db: Database, 
             2,
             1000,
         ) else None
-    curve = curves_of(runs.metrics_since(db, run.id, -1), {"clip": 0.3})[0]
+    curve = curves_of(lines_of(runs.metrics_since(db, run.id, -1)), Roles({"clip": 0.3}))[0]
     assert (curve.title, curve.last, curve.low, curve.high) == ("clip × 0.3", "1.000", "0.001", "1.000")
     assert curve.path.startswith("M4.0 92.0") and curve.path.endswith("296.0 4.0")
 
@@ -252,8 +262,8 @@ def test_gates_and_monitors_have_curves_of_their_own(
     numbers = {"gate/safety": 0.25, "monitor/pixel_stats": 0.4, "detail/pixel_stats/jpeg bits": 2.0}
     looks = {"detail/pixel_stats/saturation": 0.4, "monitor/other": 1.0}
     runs.record_metrics(db, run.id, 1, 1, {"reward/clip": 0.5} | numbers | looks)
-    metrics = runs.metrics_since(db, run.id, -1)
-    curves = curves_of(metrics, {"clip": 0.3}, gates=["safety"], monitors=["pixel_stats"])
+    lines = lines_of(runs.metrics_since(db, run.id, -1))
+    curves = curves_of(lines, Roles({"clip": 0.3}, gates=["safety"], monitors=["pixel_stats"]))
     assert [(curve.title, curve.last) for curve in curves] == [
         ("clip × 0.3", "0.500"),
         ("safety: failed", "25%"),
@@ -271,7 +281,7 @@ def test_each_judge_of_the_samples_has_a_curve_of_its_own(
     runs.record_metrics(db, run.id, 1, 0, judged)
     rewarded = {"held_out/clip": 0.6, "held_out_error/clip": 0.1, "reward/clip": 0.5}
     runs.record_metrics(db, run.id, 1, 1, judged | rewarded)
-    curves = curves_of(runs.metrics_since(db, run.id, -1), {"clip": 0.3})
+    curves = curves_of(lines_of(runs.metrics_since(db, run.id, -1)), Roles({"clip": 0.3}))
     assert [curve.title for curve in curves] == ["clip × 0.3", "quality, never a reward"]
 
 
@@ -284,7 +294,7 @@ def test_a_curve_is_called_held_out_only_where_prompts_were(
     run = tuning.start(services, base.id, form(held_out=held_out))
     running(db, run)
     runs.record_metrics(db, run.id, 1, 1, {"reward/verifier": 0.5, "held_out/verifier": 0.4})
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     assert words in html and html.count("dashed: ") == 1
 
 
@@ -301,7 +311,7 @@ def test_a_run_that_is_held_to_the_guided_base_comes_closer_to_it(
     run = tuning.start(services, base.id, replace(tuning.preset_form(preset), prompts="portrait, smile"))
     running(db, run)
     runs.record_metrics(db, run.id, 1, 1, {"policy/kl": 0.1})
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     assert all(words in html for words in told)
 
 
@@ -315,7 +325,7 @@ def test_a_run_says_where_it_is_held_and_how_its_passes_are_cut(
         row = session.get(Run, run.id)
         assert row is not None
         row.config = row.config | {"update": row.config["update"] | {"kl_steps": 1, "minibatches": 4}}
-    html = tuning.run_html(services, run.id)
+    html = shown_run(services, run.id)
     assert "to the base at guidance 3, at 1 of the other steps too" in html
     assert "falling to 0, in 4 minibatches" in html
 

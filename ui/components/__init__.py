@@ -15,6 +15,8 @@ from typing import Any
 import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ui.language import counted, t
+
 ASSETS = Path(__file__).parent.parent / "assets"
 
 
@@ -29,6 +31,8 @@ def _templates() -> Environment:
     )
     environment.filters["signed"] = signed
     environment.filters["span"] = span
+    environment.globals["t"] = t
+    environment.globals["counted"] = counted
     return environment
 
 
@@ -39,6 +43,12 @@ HIDDEN: Mapping[str, Any] = {
 }
 """How every listener of a page is added: no overlay while it works, no queue behind others, no public API
 name."""
+
+
+def news(now: str, last: str) -> tuple[Any, Any]:
+    """What a tick gives for a state of what was shown last, and for the place that shows it: nothing where it
+    is the same still."""
+    return (now, now) if now != last else (gr.skip(), gr.skip())
 
 
 def render(template: str, **values: object) -> str:
@@ -52,8 +62,10 @@ def script(name: str) -> str:
 
 
 def live(elem_id: str, value: str = "", js: str | None = None) -> gr.HTML:
-    """A place on the page that shows rendered HTML; `js` names the script that listens to it."""
-    return gr.HTML(value, elem_id=elem_id, js_on_load=script(js) if js else None, apply_default_css=False)
+    """A place on the page that shows rendered HTML; `js` names the script that listens to it, or several that
+    follow each other, separated by spaces."""
+    scripts = "\n".join(script(name) for name in js.split()) if js else None
+    return gr.HTML(value, elem_id=elem_id, js_on_load=scripts, apply_default_css=False)
 
 
 def sentence(text: str) -> str:

@@ -10,6 +10,7 @@ from storage.models import Image
 from storage.rated import RatedGroup
 from ui.agreement import Agreement, Values, agreement, order, preferred, values_of, weighed
 from ui.components import render
+from ui.components.strip import small_url
 from ui.forms import Refused, check_weights
 
 TOGETHER = "together"
@@ -47,6 +48,7 @@ def agree_html(views: Sequence[RatedGroup], weights: Mapping[str, object], *, is
         prompt=views[0].group.prompt if views else "",
         seq=views[0].group.seq if views else 0,
         spot=spot,
+        small_url=small_url,
     )
 
 

@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 from storage.assignments import RATEABLE
 from storage.groups import GroupView, ImageView
+from storage.models import Image
 from ui.components import render, signed, span
 from ui.forms import show_seeds
+from ui.language import t
+from ui.media import thumb_url
 
 REWARD_ORDER = ("verifier", "clip", "quality", "diversity", "human")
 """The same order everywhere; rewards that are not here follow by name."""
 _FULL_BAR = 2.5
 """Standard deviations at which a bar is full."""
+_TILE = 384
+"""Pixels: images up to here are shown as they are."""
 _SMALLEST_STD = 0.01
 """Of rewards, which all lie in about 0 to 1; a standard deviation below it is read as this one, so that noise
 is not drawn as a difference."""
@@ -108,45 +113,47 @@ def settings_line(config: Mapping[str, object]) -> str:
     return f"{config['num_steps']} steps · {words} · {config['width']} × {config['height']}"
 
 
+def small_url(image: Image) -> str:
+    """Where an image is had no larger than a tile needs it."""
+    return f"/media/{image.id}.png" if max(image.width, image.height) <= _TILE else thumb_url(image.id)
+
+
 def state_line(group: GroupView, position: int | None, wait: float | None) -> str:
     """Where a group stands, in words; empty once it is done."""
     record = group.group
-    about = f", about {span(wait)} left" if wait else ""
+    about = t("studio.about_left", time=span(wait)) if wait else ""
     if record.state == "queued":
-        place = f"{position} ahead of it in the queue" if position else "next in the queue"
-        return f"Waiting: {place}{about}"
+        place = t("studio.waiting_ahead", n=position) if position else t("studio.waiting_next")
+        return place + about
     if record.state == "running":
-        return (record.phase or "starting").capitalize() + about
+        phase = record.phase or t("studio.starting")
+        return phase[0].upper() + phase[1:] + about
     if record.state == "canceled":
-        return f"Canceled; {len(group.images)} of {len(record.seeds)} images kept"
+        return t("studio.canceled", ready=len(group.images), total=len(record.seeds))
     if record.state == "failed":
-        return f"Failed: {record.reason or 'the engine gave no reason'}"
+        return t("studio.failed", reason=record.reason or t("studio.no_reason"))
     return ""
 
 
 def strip_html(
     group: GroupView, *, picked: str | None, position: int | None = None, wait: float | None = None
 ) -> str:
-    """Renders a group; `picked` is the image whose details stand at the side, `wait` the seconds left if
-    known."""
+    """Renders a group; `picked` is the image that is looked at, `wait` the seconds left if known."""
     record = group.group
-    images = {image.image.index: image for image in group.images}
-    chosen = next((image for image in group.images if image.image.id == picked), None)
     seconds = took(group)
-    rated = sum(1 for image in group.images if image.stars is not None or image.best)
     return render(
         "strip.html",
         group=record,
         checkpoint=group.checkpoint,
-        tiles=[(index, seed, images.get(index)) for index, seed in enumerate(record.seeds)],
+        tiles=_tiles(group),
         bars={image.image.id: bars_of(group, image) for image in group.images},
-        chosen=chosen,
-        spreads={name: spread_of(group.images, name) for name in reward_names(group)},
-        value_of=value_of,
+        has_bars=bool(reward_names(group)),
+        picked=picked,
+        small_url=small_url,
         is_offered=record.kind in RATEABLE,
-        is_open=record.state in ("queued", "running"),
+        is_open=_is_open(group),
         ready=len(group.images),
-        rated=rated,
+        rated=sum(1 for image in group.images if image.stars is not None or image.best),
         state=state_line(group, position, wait),
         settings=settings_line(record.config),
         seeds=show_seeds(record.seeds),
@@ -154,6 +161,37 @@ def strip_html(
     )
 
 
-def recent_html(groups: Sequence[GroupView], shown: str | None) -> str:
-    """Renders the list of earlier groups; `shown` is the id of the one on the canvas."""
-    return render("recent.html", groups=groups, shown=shown, settings_line=settings_line) if groups else ""
+def batch_html(groups: Sequence[GroupView], *, picked: str | None, hidden: int = 0) -> str:
+    """Renders several groups one under the other, those of a prompt together, the same seed in a column.
+
+    Args:
+        hidden: groups of the batch that are not among these.
+    """
+    parts: dict[str, list[dict[str, object]]] = {}
+    for view in groups:
+        row = {"group": view.group, "checkpoint": view.checkpoint, "tiles": _tiles(view)}
+        row |= {"bars": {image.image.id: bars_of(view, image) for image in view.images}}
+        row |= {"state": state_line(view, None, None), "is_open": _is_open(view)}
+        parts.setdefault(view.group.prompt, []).append(row)
+    return render(
+        "batch.html",
+        parts=list(parts.items()),
+        ids=",".join(view.group.id for view in groups),
+        total=len(groups) + hidden,
+        hidden=hidden,
+        images=sum(len(view.group.seeds) for view in groups),
+        ready=sum(len(view.images) for view in groups),
+        is_open=any(_is_open(view) for view in groups),
+        picked=picked,
+        small_url=small_url,
+    )
+
+
+def _is_open(group: GroupView) -> bool:
+    return group.group.state in ("queued", "running")
+
+
+def _tiles(group: GroupView) -> list[tuple[int, int, ImageView | None]]:
+    """(index, seed, image or None) of every seed."""
+    images = {image.image.index: image for image in group.images}
+    return [(index, seed, images.get(index)) for index, seed in enumerate(group.group.seeds)]

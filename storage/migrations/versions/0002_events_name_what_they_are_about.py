@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from storage.rebuilding import rebuilds
+
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
@@ -17,10 +19,10 @@ COUNTING = {"sqlite_autoincrement": True}
 
 
 def upgrade() -> None:
-    with op.batch_alter_table("run_event", recreate="always", table_kwargs=COUNTING) as batch:
+    with op.batch_alter_table("run_event", recreate=rebuilds(), table_kwargs=COUNTING) as batch:
         batch.add_column(sa.Column("payload", JSON, nullable=True))
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("run_event", recreate="always", table_kwargs=COUNTING) as batch:
+    with op.batch_alter_table("run_event", recreate=rebuilds(), table_kwargs=COUNTING) as batch:
         batch.drop_column("payload")

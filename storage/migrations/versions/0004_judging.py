@@ -8,6 +8,8 @@ from alembic import op
 from alembic.operations import BatchOperations
 from sqlalchemy.dialects import postgresql
 
+from storage.rebuilding import rebuilds
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -26,7 +28,7 @@ RATING_KINDS = "'stars', 'best', 'pair', 'rank', 'flags', 'skip', 'undo'"
 @contextmanager
 def rebuilt(table: str, kinds: str | None = None) -> Iterator[BatchOperations]:
     """Rebuilds a table, so that SQLite's text of it stays that of the models; with other kinds allowed."""
-    with op.batch_alter_table(table, recreate="always") as batch:
+    with op.batch_alter_table(table, recreate=rebuilds()) as batch:
         if kinds is not None:
             name = op.f(f"ck_{table}_kind_known")
             batch.drop_constraint(name, type_="check")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from flowgrpo.preferences import agreement
-from flowgrpo.preferences.agreement import MIN_SHARED, agreements, consistency
+from flowgrpo.preferences.agreement import MIN_SHARED, agreements, between_people, consistency
 from flowgrpo.preferences.votes import Vote
 
 IMAGES = ("a", "b", "c", "d")
@@ -138,3 +138,28 @@ def test_two_answers_are_the_same_by_item_stars_one_apart_and_ranks_by_order() -
 
     votes = [*said(False, (5, 1), [["a"], ["b"], ["c"]]), *said(True, (4, 3), [["b"], ["a", "c"]])]
     assert consistency(votes)["ann"].value == pytest.approx((1 + 0 + 0 + 0 + 1) / 5)
+
+
+def test_every_two_people_are_compared_on_what_both_judged_and_on_nothing_else() -> None:
+    said = {"ann": "aabb", "bob": "aaba", "cid": "bb"}
+    votes = [best(who, str(n), image) for who, images in said.items() for n, image in enumerate(images)]
+    votes += [pair("ann", "9", "a", "b", "left"), pair("bob", "9", "b", "a", "right"), best("dee", "77", "a")]
+    found = {(two.one, two.other): two for two in between_people(votes)}
+    assert set(found) == {("ann", "bob"), ("ann", "cid"), ("bob", "cid")}
+    assert (found["ann", "bob"].num_shared, found["ann", "bob"].same.value) == (5, 4 / 5)
+    assert (found["ann", "cid"].num_shared, found["ann", "cid"].same.value) == (2, 0.0)
+    assert found["ann", "cid"].same.high > 0.3  # of two groups nobody knows much
+
+
+def test_the_two_who_share_most_come_first_and_stars_of_one_group_count_as_one_group() -> None:
+    stars = [
+        Vote(who, group, f"p{group}", "stars", IMAGES, image, value=3)
+        for who in ("ann", "bob")
+        for group in "12"
+        for image in IMAGES
+    ]
+    found = between_people([*stars, best("ann", "1", "a"), best("cid", "1", "a")])
+    assert [(two.one, two.other, two.num_shared, two.num_groups) for two in found] == [
+        ("ann", "bob", 8, 2), ("ann", "cid", 1, 1),
+    ]  # fmt: skip
+    assert found[0].same.value == 1.0 and found[0].same.low < 0.8

@@ -58,6 +58,16 @@ def exhaust(_: ScoreBatch) -> ScoreResult:
     raise torch.OutOfMemoryError("tried to allocate 2 GiB")
 
 
+def exhaust_once(batch: ScoreBatch) -> ScoreResult:
+    _tries.append(1)
+    if len(_tries) % 2:
+        raise torch.OutOfMemoryError("tried to allocate 2 GiB")
+    return scored(torch.ones(len(batch)))
+
+
+_tries: list[int] = []
+
+
 def abstain(batch: ScoreBatch) -> ScoreResult:
     return unscored(len(batch), Abstained("nothing to say"))
 
@@ -78,6 +88,7 @@ DEEDS: Mapping[str, Callable[[ScoreBatch], Any]] = {
     "leave": leave,
     "print": chatter,
     "exhaust": exhaust,
+    "exhaust once": exhaust_once,
     "abstain": abstain,
     "references": against_references,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,11 +13,28 @@ from PIL import Image
 from torch import Tensor
 
 from flowgrpo.rewards.base import Abstained, Kind, RewardSpec, ScoreBatch, ScoreResult, scored
-from flowgrpo.rewards.cache import MemoryCache, ScoreKey, image_hash, is_kept
+from flowgrpo.rewards.cache import Kept, ScoreKey, image_hash, is_kept
 from flowgrpo.rewards.stack import EMBEDDED, RewardStack, load_stack
 from flowgrpo.starter import features
 
 SPEC = RewardSpec("counting", "counts", "pointwise", 0.0, 1.0, "1", "Apache-2.0")
+
+
+class MemoryCache:
+    """Keeps all values, in this process; the studio's own cache is rows (tests/runs/test_score_cache.py)."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[str, str, ScoreKey], Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def get_many(self, reward: str, version: str, keys: Collection[ScoreKey]) -> Mapping[ScoreKey, Kept]:
+        known = {key: self.values.get((reward, version, key)) for key in keys}
+        return {key: kept for key, kept in known.items() if kept is not None}
+
+    def put_many(self, reward: str, version: str, values: Mapping[ScoreKey, Kept]) -> None:
+        self.values |= {(reward, version, key): kept for key, kept in values.items()}
 
 
 @dataclass
@@ -161,16 +178,6 @@ def test_a_column_from_the_cache_still_says_that_it_teaches_nothing(
     warnings = [stack.score(same)["counting"].warning for _ in range(2)]
     assert warnings[0] is not None and warnings[0] == warnings[1]
     assert stack.score(batch(renders[0], [3, 3, 4]))["counting"].warning is None
-
-
-def test_the_oldest_values_make_room() -> None:
-    cache = MemoryCache(capacity=2)
-    keys = [ScoreKey(str(n), "") for n in range(3)]
-    for key in keys[:2]:
-        cache.put_many("r", "1", {key: (1.0, None)})
-    cache.get_many("r", "1", [keys[0]])
-    cache.put_many("r", "1", {keys[2]: (2.0, None)})
-    assert set(cache.get_many("r", "1", keys)) == {keys[0], keys[2]}
 
 
 def test_the_hash_of_an_image_is_that_of_its_shape_and_pillows_bytes(

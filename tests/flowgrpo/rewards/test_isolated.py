@@ -46,6 +46,16 @@ def child() -> Iterator[Child]:
     made.end()
 
 
+def test_a_reward_of_others_does_not_learn_where_the_rows_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://studio:secret@db/studio")
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    code = "import os, sys; sys.stderr.write(repr([v for v in os.environ.values() if 'secret' in v]))"
+    made = Child("curious", [sys.executable, "-c", code])
+    made.process.wait(60)
+    made.end()
+    assert list(made.last_words) == ["[]"]
+
+
 def batch(images: Tensor, prompt: str, count: int = 4) -> ScoreBatch:
     return ScoreBatch(images[:count], [prompt] * count, [0] * count)
 
@@ -115,6 +125,26 @@ def test_the_end_of_a_child_is_a_gap_with_its_reason_and_the_next_batch_has_anot
     assert str(said).startswith(reason)
     assert child_of(reward) != before
     assert not psutil.pid_exists(before)
+
+
+def test_memory_that_runs_out_is_asked_for_and_the_batch_tried_again_where_somebody_made_room(
+    reward: IsolatedReward, renders: tuple[Tensor, list[str]]
+) -> None:
+    asked: list[bool] = []
+
+    def make_room() -> bool:
+        asked.append(True)
+        return len(asked) == 1
+
+    stack = RewardStack({"misbehaving": reward})
+    stack.ask_for_room(make_room)
+    try:
+        assert stack.score(batch(renders[0], "exhaust once"))["misbehaving"].values.tolist() == [1.0] * 4
+        nobody_left = stack.score(batch(renders[0], "exhaust"))["misbehaving"]
+    finally:
+        del reward.make_room
+    assert str(nobody_left.reasons[0]).startswith("the misbehaving reward ran out of memory on 4 images")
+    assert len(asked) == 2
 
 
 def test_a_reward_that_hangs_is_not_waited_for_once_it_is_interrupted(

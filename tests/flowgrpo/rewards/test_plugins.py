@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,17 +97,3 @@ def test_broken_packages_are_disabled_with_a_reason_and_the_others_work(
         "twins": "one 1.0 and two 1.0 both bring a reward twins: uninstall one of them",
         "warmth": None,
     }
-
-
-def test_the_page_about_plug_ins_shows_the_code_of_the_example() -> None:
-    page = (EXAMPLE.parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
-    blocks = {kind: re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("toml", "python")}
-    code = (EXAMPLE / "warmth_reward" / "__init__.py").read_text(encoding="utf-8")
-    shown = [part for block in blocks["python"][:1] for part in block.split("\n\n\n")]
-    shown += [block for block in blocks["python"] if block.startswith("OPTIONS")]
-    assert len(shown) == 5
-    assert [part for part in shown if part.strip() not in code] == []
-    (metadata,) = blocks["toml"]
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    named = tomllib.loads(metadata)["project"]
-    assert {key: project[key] for key in named} == named

@@ -291,3 +291,11 @@ def test_a_spec_that_cannot_be_used_is_a_reason(server: Scripted, spec: Any, sen
 def test_only_plain_web_addresses_are_asked(url: str) -> None:
     with pytest.raises(ValueError, match="expected an address such as"):
         RemoteReward(url)
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "[fe80::1]", "0.0.0.0", "[::]", "224.0.0.1", "[::ffff:169.254.169.254]"]
+)
+def test_no_service_of_the_machine_itself_is_asked(host: str) -> None:
+    with pytest.raises(FailedRewardError, match="is an address of no server of rewards"):
+        RemoteReward(f"http://{host}:8765", QUICK)

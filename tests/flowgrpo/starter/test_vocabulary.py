@@ -39,3 +39,18 @@ def test_unknown_words_are_named_once_each_in_order() -> None:
 
 def test_no_tag_belongs_to_two_slots() -> None:
     assert sum(len(slot.values) for slot in v.SLOTS) == len(v.TAG_SLOT)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_open_prompts_are_all_known_words_each_once_and_leave_a_slot_to_taste(seed: int) -> None:
+    found = v.open_prompts(40, random.Random(seed))
+    assert len(set(found)) == 40
+    free = {slot.name for slot in v.SLOTS if not slot.absent}
+    for prompt in found:
+        assert v.unknown_words(prompt) == []
+        assert free - set(v.parse_prompt(prompt))
+
+
+def test_open_prompts_avoid_what_they_are_told_to() -> None:
+    first = v.open_prompts(30, random.Random(1))
+    assert not set(v.open_prompts(30, random.Random(1), avoid=first)) & set(first)

@@ -1,0 +1,123 @@
+"""The races themselves: an update at equal settings, its memory, and the time to an equal reward."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.common import RESULTS, Line
+from benchmarks.families import FAMILIES, grown
+from benchmarks.learning.table import spread
+from benchmarks.peers.child import OURS, TRL, Answer, Child
+from benchmarks.peers.side import Work
+from flowgrpo.runs.worker import WEIGHTS
+from flowgrpo.starter.dataset import plan
+from flowgrpo.starter.portraits import caption
+
+MB = 1e6
+NAMES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
+HELD_OUT = 24
+TRL_EPOCHS, OUR_UPDATES = 4, 12
+"""After which a race for a reward is over: TRL's goes first, ours may take as many updates as it needs up to
+these.
+"""
+
+
+def prompts(name: str, count: int) -> tuple[str, ...]:
+    """Captions of the starter's world."""
+    return tuple(caption(attributes) for attributes in plan(name, count))
+
+
+def updates(python: Path, repeats: int) -> list[Line]:
+    """Both families' updates: ours, ours with both halves of guidance learning, and TRL's, in turns."""
+    lines: list[Line] = []
+    for family, name in NAMES.items():
+        make, part, settings, _ = FAMILIES[name]
+        with tempfile.TemporaryDirectory() as folder:
+            pipeline = Path(folder) / "pipeline"
+            grown(make(pipeline), part, settings)
+            work = Work(
+                str(pipeline), family, prompts("bench", 24), prompts("held", HELD_OUT), reward="bright"
+            )
+            lines += _updates(python, work, name, repeats)
+    return lines
+
+
+def _updates(python: Path, work: Work, name: str, repeats: int) -> list[Line]:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    both = replace(work, both_halves=True)
+    with (
+        Child(sys.executable, OURS, work, RESULTS / "ours.log") as ours,
+        Child(sys.executable, OURS, both, RESULTS / "ours-both.log") as ours_both,
+        Child(python, TRL, work, RESULTS / "trl.log") as trl,
+    ):
+        sides = (ours, ours_both, trl)
+        for side in sides:
+            side.ask("update")  # warms up
+            side.ask("forget")
+        turns = [[side.ask("update") for side in sides] for _ in range(repeats)]
+        memory = [side.ask("memory") for side in sides]
+    what = f"{name}: update of {work.images} images, {work.num_steps} steps, guidance {work.guidance:g}"
+    return update_lines(what, turns, memory)
+
+
+def update_lines(what: str, turns: Sequence[Sequence[Answer]], memory: Sequence[Answer]) -> list[Line]:
+    """Medians, and median ratios of turns, of (ours, ours with both halves, TRL's)."""
+
+    def ratio(side: int, key: str) -> float:
+        return statistics.median(float(turn[side][key]) / float(turn[2][key]) for turn in turns)
+
+    peaks = [one["peak"] for one in memory]
+    beyond = [one["peak"] - one["imported"] for one in memory]
+    return [
+        Line(f"{what}, ours", statistics.median(turn[0]["seconds"] for turn in turns), "s"),
+        Line("the same by TRL", statistics.median(turn[2]["seconds"] for turn in turns), "s"),
+        Line("ratio, ours to TRL's", ratio(0, "seconds"), "", 0.8),
+        Line("the same in processor time", ratio(0, "cpu"), "", 0.8),
+        Line("the same where both halves of guidance learn, processor time", ratio(1, "cpu"), ""),
+        Line("peak of memory, ours", peaks[0] / MB, "MB"),
+        Line("the same by TRL", peaks[2] / MB, "MB"),
+        Line("ratio, ours to TRL's", peaks[0] / peaks[2], "", 0.8),
+        Line("the same without what imports take", beyond[0] / beyond[2], "", 0.8),
+        Line("the same where both halves of guidance learn", beyond[1] / beyond[2], ""),
+    ]
+
+
+def reward(python: Path, seeds: int) -> list[Line]:
+    """Processor time until the held-out reward is what TRL's example has after its epochs, on the starter."""
+    work = Work(
+        str(WEIGHTS / "pipeline"), "sdxl", prompts("bench", 24), prompts("held", HELD_OUT),
+        recipe="own", reward="bright",
+    )  # fmt: skip
+    shares, gains = [], []
+    for seed in range(seeds):
+        task = replace(work, seed=seed)
+        with Child(python, TRL, task, RESULTS / "trl.log") as trl:
+            base = trl.ask("held_out")["reward"]
+            theirs = sum(trl.ask("update")["cpu"] for _ in range(TRL_EPOCHS))
+            level = trl.ask("held_out")["reward"]
+        with Child(sys.executable, OURS, task, RESULTS / "ours.log") as ours:
+            took = seconds_to(ours, level)
+        shares.append(took / theirs)
+        gains.append(level - base)
+    share, gain = spread(shares), spread(gains)
+    return [
+        Line(f"reward that TRL gained in {TRL_EPOCHS} epochs, mean of {seeds} seeds", gain.value, ""),
+        Line("half of its 95% interval", gain.half or 0.0, ""),
+        Line("share of TRL's time after which ours has as much", share.value, "", 1 / 3),
+        Line("half of its 95% interval", share.half or 0.0, ""),
+    ]
+
+
+def seconds_to(side: Child, level: float) -> float:
+    """Processor seconds of learning until the held-out reward is as high; infinite where it never is."""
+    took = 0.0
+    for _ in range(OUR_UPDATES):
+        took += float(side.ask("update")["cpu"])
+        if side.ask("held_out")["reward"] >= level:
+            return took
+    return float("inf")

@@ -1,0 +1,1 @@
+"""The Library page by tab: what each one shows for an address, and what can be done there."""
