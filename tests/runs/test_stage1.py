@@ -176,4 +176,4 @@ def test_a_whole_network_has_no_base_to_stay_close_to() -> None:
 def test_the_run_folder_keeps_the_settings(db: Database, tiny: Checkpoint, pictures: Path) -> None:
     run = stage1(db, tiny, pictures, num_updates=1, samples=0)
     train(db, run)
-    assert str(pictures) in (layout.run_folder(db.home, run.id) / "config.json").read_text()
+    assert str(pictures) in layout.config_file(db.home, run.id).read_text()

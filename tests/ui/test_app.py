@@ -140,7 +140,7 @@ def test_an_export_of_a_base_is_refused_in_a_sentence(tmp_path: Path) -> None:
     file = str(tmp_path / "x.safetensors")
     done = front.invoke(app.cli, ["export", "starter", file, "--home", str(tmp_path / "home")])
     assert done.exit_code == 2
-    assert "is a base, so there is no adapter" in done.output
+    assert "is a base, so there is nothing to export" in done.output
 
 
 def test_doctor_lists_what_is_there(tmp_path: Path) -> None:
