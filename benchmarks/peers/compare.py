@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 
 from benchmarks.common import RESULTS, Line
 from benchmarks.families import FAMILIES, grown
-from benchmarks.learning.table import spread
+from benchmarks.learning.table import Spread, spread
 from benchmarks.peers.child import OURS, TRL, Answer, Child
 from benchmarks.peers.side import Work
 from flowgrpo.runs.worker import WEIGHTS
@@ -21,7 +25,8 @@ from flowgrpo.starter.portraits import caption
 MB = 1e6
 NAMES = {"sd15": "SD 1.5", "sdxl": "SDXL"}
 HELD_OUT = 24
-TRL_EPOCHS, OUR_UPDATES = 4, 12
+RECIPES = {"own": "its example's settings", "tuned": "settings for this task"}
+TRL_EPOCHS, OUR_UPDATES = {"own": 4, "tuned": 24}, 20
 """After which a race for a reward is over: TRL's goes first, ours may take as many updates as it needs up to
 these.
 """
@@ -88,28 +93,59 @@ def update_lines(what: str, turns: Sequence[Sequence[Answer]], memory: Sequence[
 
 
 def reward(python: Path, seeds: int) -> list[Line]:
-    """Processor time until the held-out reward is what TRL's example has after its epochs, on the starter."""
+    """Processor time until the held-out reward is what TRL has after its epochs, on the starter: with the
+    settings of its example, and with those that suit this task."""
     work = Work(
         str(WEIGHTS / "pipeline"), "sdxl", prompts("bench", 24), prompts("held", HELD_OUT),
         recipe="own", reward="bright",
     )  # fmt: skip
-    shares, gains = [], []
-    for seed in range(seeds):
-        task = replace(work, seed=seed)
-        with Child(python, TRL, task, RESULTS / "trl.log") as trl:
-            base = trl.ask("held_out")["reward"]
-            theirs = sum(trl.ask("update")["cpu"] for _ in range(TRL_EPOCHS))
-            level = trl.ask("held_out")["reward"]
-        with Child(sys.executable, OURS, task, RESULTS / "ours.log") as ours:
-            took = seconds_to(ours, level)
-        shares.append(took / theirs)
-        gains.append(level - base)
-    share, gain = spread(shares), spread(gains)
+    lines: list[Line] = []
+    for recipe, epochs in TRL_EPOCHS.items():
+        tasks = [replace(work, recipe=recipe, seed=seed) for seed in range(seeds)]
+        with ThreadPoolExecutor(at_a_time()) as pool:
+            races = list(pool.map(race, repeat(python), tasks, repeat(epochs)))
+        lines += reward_lines(f"TRL with {RECIPES[recipe]}, {epochs} epochs", races)
+    return lines
+
+
+def at_a_time() -> int:
+    """How many races the cores are enough for, each side with as many threads as it was given."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("OMP_NUM_THREADS") or cores))
+
+
+@dataclass(frozen=True)
+class Race:
+    """One seed: what TRL gained over the base and how long that took, and when ours had gained as much."""
+
+    gained: float
+    theirs: float
+    ours: float
+
+
+def race(python: Path, task: Work, epochs: int) -> Race:
+    """TRL goes first; ours, by its defaults, until it has as much."""
+    log = f"{task.recipe}-{task.seed}.log"
+    with Child(python, TRL, task, RESULTS / f"trl-{log}") as trl:
+        base = trl.ask("held_out")["reward"]
+        theirs = sum(trl.ask("update")["cpu"] for _ in range(epochs))
+        level = trl.ask("held_out")["reward"]
+    with Child(sys.executable, OURS, replace(task, recipe="own"), RESULTS / f"ours-{log}") as ours:
+        return Race(level - base, theirs, seconds_to(ours, level))
+
+
+def reward_lines(what: str, races: Sequence[Race]) -> list[Line]:
+    """Means over seeds with half of their 95% intervals, and each seed's share."""
+    gained = spread([one.gained for one in races])
+    shares = [one.ours / one.theirs for one in races]
+    share = spread(shares) if all(map(math.isfinite, shares)) else Spread(math.inf, None)
     return [
-        Line(f"reward that TRL gained in {TRL_EPOCHS} epochs, mean of {seeds} seeds", gain.value, ""),
-        Line("half of its 95% interval", gain.half or 0.0, ""),
-        Line("share of TRL's time after which ours has as much", share.value, "", 1 / 3),
+        Line(f"{what}: reward gained, mean of {len(races)} seeds", gained.value, ""),
+        Line("half of its 95% interval", gained.half or 0.0, ""),
+        Line("its time", statistics.mean(one.theirs for one in races), "s"),
+        Line("share of that after which ours has as much", share.value, "", 1 / 3),
         Line("half of its 95% interval", share.half or 0.0, ""),
+        *(Line(f"seed {seed}", one, "") for seed, one in enumerate(shares)),
     ]
 
 

@@ -36,8 +36,8 @@ class Work:
     Attributes:
         folder: of a pipeline of diffusers.
         family: sd15 or sdxl.
-        recipe: "equal" for equal settings; "own" for each one's own defaults, which leaves alone what stands
-            below it.
+        recipe: "equal" for equal settings; "own" for each one's own defaults, "tuned" for TRL's of this task,
+            which both leave alone what stands below it.
         images: of an update.
         batch: images that go through the network together, in sampling and in learning.
         trained_steps: of `num_steps`, that each image is learned from.

@@ -1,7 +1,8 @@
 """TRL's side: `DDPOTrainer` of the last release that has it, in an environment of its own.
 
-The settings are the class's or, for `recipe = own`, those of the example script that comes with it; float32
-instead of float16, since this is a CPU. Nothing is saved or logged on the way.
+The settings are the class's or, for `recipe = own`, those of the example script that comes with it, or, for
+`tuned`, those that suit the task; float32 instead of float16, since this is a CPU. Nothing is saved or logged
+on the way.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ EXAMPLE: dict[str, Any] = {
 """Of trl/examples/scripts/ddpo.py in the release; the rest are the class's defaults."""
 
 
+TUNED: dict[str, Any] = {
+    "sample_num_steps": 8, "sample_guidance_scale": 3.0, "sample_batch_size": 8, "train_batch_size": 8,
+    "sample_num_batches_per_epoch": 4, "train_gradient_accumulation_steps": 2, "train_cfg": True,
+    "train_learning_rate": 1e-3,
+}  # fmt: skip
+"""What suits the starter and a short race: few steps, whole batches, a larger step."""
+
+
 def equal(work: Work) -> dict[str, Any]:
     """The work in TRL's words: one optimiser step of all images at all trained steps.
 
@@ -56,7 +65,7 @@ class TRL:
         self.own_scheduler = DiffusionPipeline.from_pretrained(work.folder).scheduler
         self.pipeline = SDXLForTRL(work.folder) if is_xl else DefaultDDPOStableDiffusionPipeline(work.folder)
         self.pipeline.set_progress_bar_config(disable=True)
-        settings = EXAMPLE if work.recipe == "own" else equal(work)
+        settings = {"own": EXAMPLE, "tuned": TUNED}.get(work.recipe) or equal(work)
         config = DDPOConfig(mixed_precision="no", save_freq=NEVER, seed=work.seed + 1, **settings)
         self.trainer = DDPOTrainer(config, self._score, self._prompt, self.pipeline)
         self.pipeline.set_progress_bar_config(disable=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from benchmarks.peers.compare import update_lines
+from benchmarks.peers.compare import Race, reward_lines, update_lines
 from benchmarks.peers.environment import TRL_VERSION, requirements
 from benchmarks.peers.side import REWARDS, Work
 
@@ -29,6 +29,14 @@ def test_ratios_are_medians_of_turns_against_the_last_side() -> None:
         [1.2, 2.0, 0.6, 0.6, 0.75, 300, 600, 0.5, 0.4, 0.8]
     )
     assert [line.is_kept for line in lines if line.budget] == [True, True, True, True]
+
+
+def test_a_race_that_ours_never_wins_misses_its_third() -> None:
+    won = reward_lines("TRL", [Race(0.1, 100.0, 20.0), Race(0.3, 100.0, 30.0), Race(0.2, 50.0, 5.0)])
+    assert [line.value for line in won[:4:3]] == pytest.approx([0.2, 0.2])
+    assert won[3].is_kept
+    lost = reward_lines("TRL", [Race(0.1, 100.0, 20.0), Race(0.1, 100.0, float("inf"))])
+    assert lost[3].is_kept is False
 
 
 def test_the_rewards_of_the_races_prefer_what_they_are_named_for() -> None:
