@@ -1,6 +1,6 @@
 """The process that strangers' images are decoded in: little memory, no secrets, nothing lost when it ends.
 
-Messages are JSON over the socket whose descriptor is the argument; `ui.decoder` is the other end.
+Messages are JSON over the socket whose descriptor is the argument; `flowgrpo.decoder` is the other end.
 
     python -m flowgrpo.pixel_server DESCRIPTOR
 """

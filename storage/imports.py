@@ -19,6 +19,11 @@ from storage.types import new_id
 
 KIND: Final = "import"
 """Of the job."""
+RATINGS: Final = "ratings_in"
+"""Of the job that takes over ratings; its result is {"groups", "ratings", "new_groups", "new_ratings",
+"left_out"}."""
+WAITING: Final = (KIND, RATINGS)
+"""Jobs whose `file` is an upload that must stay until they have ended."""
 FOLDER: Final = "imports"
 """Of the data folder: what became of the files, each a checkpoint."""
 _ID = re.compile(r"[0-9a-f-]{36}")
@@ -36,6 +41,33 @@ def new_upload(db: Database) -> tuple[str, Path]:
     return upload, path
 
 
+def new_folder(db: Database) -> tuple[str, Path]:
+    """The id of an upload of several files, and the empty folder for them."""
+    upload = new_id()
+    path = db.home / "tmp" / "uploads" / upload
+    path.mkdir(parents=True)
+    return upload, path
+
+
+def uploaded_folder(db: Database, upload: str) -> Path:
+    """The folder of an upload; LookupError where it is gone, or there is no such one."""
+    path = db.home / "tmp" / "uploads" / upload
+    if not _ID.fullmatch(upload) or not path.is_dir():
+        raise LookupError("the uploaded file is gone: choose it again")
+    return path
+
+
+def request_ratings(db: Database, *, upload: str, origin: str, by: str = "local") -> Job:
+    """Queues the reading of uploaded ratings.
+
+    Args:
+        upload: of `new_folder`.
+        origin: what the file was called.
+    """
+    uploaded_folder(db, upload)
+    return request_job(db, RATINGS, {"file": upload, "origin": origin}, by)
+
+
 def uploaded_file(db: Database, upload: str) -> Path:
     """The file of an upload; LookupError where it is gone, or there is no such one."""
     path = db.home / "tmp" / "uploads" / upload / _NAME
@@ -47,7 +79,7 @@ def uploaded_file(db: Database, upload: str) -> Path:
 def tidy(db: Database) -> None:
     """Removes what uploads left behind that broke off, or whose file did not fit, a day or more ago."""
     with db.read() as session:
-        waiting = select(Job).where(Job.kind == KIND, Job.state.in_(("queued", "running")))
+        waiting = select(Job).where(Job.kind.in_(WAITING), Job.state.in_(("queued", "running")))
         wanted = {str(job.payload.get("file")) for job in session.scalars(waiting)}
     before = time.time() - _KEPT_SECONDS
     for folder in (db.home / "tmp" / "uploads").glob("*"):

@@ -93,7 +93,7 @@ def _is_a_run_open(db: Database) -> bool:
 
 
 def _waiting_uploads(db: Database) -> set[str]:
-    waiting = select(Job).where(Job.kind == imports.KIND, Job.state.in_(("queued", "running")))
+    waiting = select(Job).where(Job.kind.in_(imports.WAITING), Job.state.in_(("queued", "running")))
     with db.read() as session:
         return {str(job.payload.get("file")) for job in session.scalars(waiting)}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from ui.decoder import DecoderError, Decoders
+from flowgrpo.decoder import DecoderError, Decoders
 from ui.forms import Refused
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP")

@@ -10,7 +10,7 @@ from typing import Literal
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 
-from storage import blind, blobs, checkpoints, exports, image_text, thumbs
+from storage import blind, blobs, checkpoints, exports, image_text, ratings_files, thumbs
 from storage.engine import Database
 from storage.models import Image
 from storage.models_studio import Export
@@ -59,6 +59,7 @@ def media_routes(db: Database) -> APIRouter:
 
     GET /exports/{export_id}: an exported adapter, to be saved under the name of its checkpoint; and
     GET /exports/{export_id}/card: what stands beside it. A merged model's folder is not sent.
+    GET /exports/ratings/{job_id}.zip: the archive of all ratings that a job wrote.
     """
     router = APIRouter()
 
@@ -115,6 +116,14 @@ def _add_exports(router: APIRouter, db: Database) -> None:
     def exported(export_id: str) -> FileResponse:
         path, called = _export(db, export_id, exports.file_of, "There is no exported file with this id")
         return FileResponse(path, media_type="application/octet-stream", filename=called, headers=_HEADERS)
+
+    @router.get("/exports/ratings/{job_id}.zip")
+    def ratings(job_id: str) -> FileResponse:
+        try:
+            path = ratings_files.path_of(db, job_id)
+        except LookupError as error:
+            raise HTTPException(404, "This file of ratings is gone: have a new one written.") from error
+        return FileResponse(path, media_type="application/zip", filename="ratings.zip", headers=_OF_A_PERSON)
 
     @router.get("/exports/{export_id}/card")
     def card(export_id: str) -> FileResponse:

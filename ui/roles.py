@@ -178,6 +178,7 @@ ROUTES: Final[tuple[tuple[str, Need], ...]] = (
     (r"/media/blind/.*", "rate"),
     (r"/media/.*", "anyone"),
     (r"/library/.*|/evaluations/.*|/runs/.*", "look"),
+    (r"/exports/ratings/.*|/ratings", "administer"),
     (r"/exports/.*|/datasets|/adapters", "train"),
     (r"/recall", "look"),
     (r"/metrics", "administer"),

@@ -30,14 +30,17 @@ from ui.archives import unpacked
 from ui.forms import Refused
 from ui.people import person_of
 from ui.receiving import Limits, Received, receive
+from ui.sent_ratings import keep_ratings
 from ui.services import SHOWN_ERRORS, shown
 
 DATASETS: Final = "/datasets"
 ADAPTERS: Final = "/adapters"
+RATINGS: Final = "/ratings"
 RECALL: Final = "/recall"
 LIMITS: Final = {
     DATASETS: Limits(files=3 * arriving.MAX_IMAGES, size=4 * 2**30),
     ADAPTERS: Limits(files=2, size=4 * 2**30),
+    RATINGS: Limits(files=1, size=4 * 2**30),
     RECALL: Limits(files=1, size=decoding.MAX_BYTES),
 }
 """Path to what a form sent there may have."""
@@ -49,6 +52,9 @@ def upload_routes(db: Database) -> APIRouter:
 
     POST /adapters: fields `base` (id of a base's own checkpoint) and `name`, one .safetensors file, with the
     adapter_config.json of one of PEFT's; answers {"job": id} of the job that imports it.
+
+    POST /ratings: one file of ratings, or a .zip of `export-ratings` or of such files with their images;
+    answers {"job": id} of the job that takes them over.
 
     POST /recall: one image, which is not kept; answers the settings that it carries, as
     `ui.recall.Recalled` has them.
@@ -63,6 +69,10 @@ def upload_routes(db: Database) -> APIRouter:
     @router.post(ADAPTERS)
     async def adapter(request: Request) -> JSONResponse:
         return await _answer(db, request, _ask_for_import)
+
+    @router.post(RATINGS)
+    async def ratings(request: Request) -> JSONResponse:
+        return await _answer(db, request, keep_ratings)
 
     @router.post(RECALL)
     async def settings(request: Request) -> JSONResponse:

@@ -14,11 +14,14 @@ from flowgrpo.runs.export import export_job
 from flowgrpo.runs.importing import import_job
 from flowgrpo.runs.jobs import Work
 from flowgrpo.runs.plan_job import plan_job
+from flowgrpo.runs.ratings_job import ratings_in_job, ratings_job
 from storage.blind_requests import KIND as BLIND
 from storage.evaluations import KIND as EVALUATE
 from storage.exports import KIND as EXPORT
 from storage.imports import KIND as IMPORT
+from storage.imports import RATINGS as RATINGS_IN
 from storage.plans import KIND as PLAN
+from storage.ratings_files import KIND as RATINGS_OUT
 
 KINDS: Final[Mapping[str, Work]] = {
     "calibrate": judging.calibrate_job,
@@ -31,5 +34,7 @@ KINDS: Final[Mapping[str, Work]] = {
     PLAN: plan_job,
     BASE: base_job,
     BLIND: blind_job,
+    RATINGS_OUT: ratings_job,
+    RATINGS_IN: ratings_in_job,
 }
 """Kind, as its row names it, to what does it."""

@@ -7,13 +7,12 @@ file once more: every id follows from what stands in the file, so nothing is the
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from flowgrpo import pixels
+from flowgrpo.decoder import Decoder, DecoderError
 from flowgrpo.runs.ratings_rows import Blob, left_out, of_others, of_studio
 from flowgrpo.sharing.reading import read
 from flowgrpo.sharing.told import Brought, Picture
@@ -56,7 +55,7 @@ def import_ratings(
         ValueError: a row that does not fit, named with its column; nothing was kept.
         NotSavedError: the disk is full; what was kept is found again by the next try.
     """
-    pictures = Pictures(db.home)
+    pictures = Pictures(db.home.resolve(), Decoder())
     total, gone, splits = Kept(0, 0), 0, dict[str, tuple[str, str]]()
     for number, (brought, group) in enumerate(_groups(path, images, pictures.size), start=1):
         total += Kept(1, len(group.said))
@@ -95,10 +94,10 @@ def _save_prompts(db: Database, path: Path, known: list[tuple[str, str]]) -> Non
 
 
 class Pictures:
-    """Images of a file: looked at, then kept, each once."""
+    """Images of a file: looked at, then kept, each once. What decodes them is a process of its own."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
+    def __init__(self, home: Path, decoder: Decoder) -> None:
+        self.home, self.decoder = home, decoder
         self._sizes: dict[bytes, Blob] = {}
         self._blobs: dict[bytes, Blob] = {}
 
@@ -106,35 +105,46 @@ class Pictures:
         """Decodes it wholly. Raises ValueError for what is no image, damaged, or too large."""
         key = hashlib.sha256(data).digest()
         if key not in self._sizes:
-            image = self._decoded(picture, data)
-            self._sizes[key] = Blob("", image.width, image.height)
+            _, self._sizes[key] = self._decoded(picture, data)
         return self._sizes[key]
 
     def store(self, picture: Picture, data: bytes) -> Blob:
         """Keeps its pixels as a PNG written anew."""
         key = hashlib.sha256(data).digest()
         if key not in self._blobs:
-            image = self._decoded(picture, data)
-            image.info.clear()
-            buffer = io.BytesIO()
-            image.save(buffer, "PNG", compress_level=1)
-            sha256 = blobs.put_png(self.home, buffer.getvalue())
-            self._blobs[key] = Blob(sha256, image.width, image.height)
+            png, size = self._decoded(picture, data)
+            self._blobs[key] = replace(size, sha256=blobs.put_png(self.home, png))
         return self._blobs[key]
 
-    def _decoded(self, picture: Picture, data: bytes) -> Any:
-        file = self.home / "tmp" / f"{new_id()}.image"
+    def _decoded(self, picture: Picture, data: bytes) -> tuple[bytes, Blob]:
+        """Its pixels as a PNG, and its size."""
+        sent = self.home / "tmp" / f"{new_id()}.image"
+        png = sent.with_suffix(".png")
         try:
-            file.write_bytes(data)
-            width, height = pixels.upright_size(file, FORMATS)
+            sent.write_bytes(data)
+            width, height = self._asked("size", sent, png)["size"]
             if width * height > MAX_PIXELS:
                 raise ValueError(f"it has more than {MAX_PIXELS // 10**6} million pixels")
-            return pixels.decode(file, FORMATS)
-        except ValueError as error:
-            reason = str(error).replace(str(file), "the image")
+            self._asked("png", sent, png)
+            return png.read_bytes(), Blob("", width, height)
+        except (ValueError, DecoderError) as error:
+            reason = str(error).replace(str(sent), "the image")
             raise ValueError(f"{picture.where}: {reason}; repair it, or remove the row") from error
         finally:
-            file.unlink(missing_ok=True)
+            sent.unlink(missing_ok=True)
+            png.unlink(missing_ok=True)
+
+    def _asked(self, op: str, source: Path, target: Path) -> dict[str, Any]:
+        """The decoder's answer; another one is started where it ended at an earlier image."""
+        asked = {"op": op, "source": str(source), "target": str(target), "formats": FORMATS}
+        try:
+            answer = self.decoder.ask(asked)
+        except DecoderError as error:
+            self.decoder = Decoder()
+            raise DecoderError(f"it {error}") from error
+        if "reason" in answer:
+            raise ValueError(answer["reason"])
+        return answer
 
 
 def _groups(

@@ -128,8 +128,9 @@ def test_a_run_of_a_host_that_has_gone_is_lost_and_claimed_by_another(
 def test_a_host_that_comes_back_finds_its_run_elsewhere_and_ends_its_own_attempt(
     db: Database, run: Run, host: Host
 ) -> None:
-    host("there")
+    there = host("there")
     wait_for(lambda: state_of(db, run) == "running", what="the run there")
+    there.send_signal(signal.SIGSTOP)  # it would claim the run that it lost
     runs.move(db, run.id, to="lost", from_states=("running",), attempt=1)
     runs.resume_run(db, run.id)
     runs.claim_run(db, host="here", boot_id="boot")

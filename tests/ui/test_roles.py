@@ -147,7 +147,14 @@ def test_who_is_not_logged_in_calls_nothing(site: Site, handlers: list[tuple[int
 
 PATHS = (
     *("/", "/rate", "/compare", "/train", "/library", "/team", "/blind", "/account", "/config"),
-    *("/media/x.png", "/media/thumb/x.webp", "/media/blind/x/left.png", "/exports/x", "/metrics"),
+    *(
+        "/media/x.png",
+        "/media/thumb/x.webp",
+        "/media/blind/x/left.png",
+        "/exports/x",
+        "/exports/ratings/x.zip",
+        "/metrics",
+    ),
     *(
         "/library/prompts/x.txt",
         "/evaluations/x/csv",

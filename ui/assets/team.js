@@ -11,6 +11,24 @@ function open(url) {
   trigger('act', { act: 'open', id: '', fields: query(url) });
 }
 
+// A form with a file goes to a route of its own; how far it is, and why not, stands in its output.
+function send(form) {
+  const say = (words) => { form.querySelector('output').textContent = words; };
+  if (form.hasAttribute('aria-busy')) return;
+  const call = new XMLHttpRequest();
+  form.setAttribute('aria-busy', 'true');
+  call.upload.onprogress = (event) => say(`${form.dataset.sending} ${event.total ? Math.round(100 * event.loaded / event.total) : 0}%`);
+  call.onloadend = () => {
+    form.removeAttribute('aria-busy');
+    let answer = {};
+    try { answer = JSON.parse(call.responseText); } catch (error) { /* no answer of ours */ }
+    if (call.status === 200) { form.reset(); say(form.dataset.sent); } else say(answer.error || form.dataset.unsent);
+  };
+  say(form.dataset.sending);
+  call.open('POST', form.dataset.post);
+  call.send(new FormData(form));
+}
+
 element.addEventListener('click', (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey || event.button) return;
   const link = event.target.closest('a[data-open]');
@@ -22,7 +40,8 @@ element.addEventListener('click', (event) => {
 element.addEventListener('submit', (event) => {
   event.preventDefault();
   const form = event.target;
-  if (form.dataset.act) trigger('act', { act: form.dataset.act, id: form.dataset.id || '', fields: fieldsOf(form) });
+  if (form.dataset.post) send(form);
+  else if (form.dataset.act) trigger('act', { act: form.dataset.act, id: form.dataset.id || '', fields: fieldsOf(form) });
   else open(`${form.getAttribute('action')}?${new URLSearchParams(new FormData(form))}`);
 });
 

@@ -20,6 +20,7 @@ from ui.team import (
     log,
     people,
     quality,
+    ratings,
     run_rules,
     storing,
 )
@@ -28,10 +29,14 @@ from ui.team.common import TABS, Desk, Fields, Seen, Told, address, seen_of
 from ui.usage import Usage
 
 _TICK_SECONDS = 3.0
-_ACTS = people.ACTS | assignment.ACTS | checking.ACTS | counting.ACTS | run_rules.ACTS | image_rules.ACTS
+_ACTS = (
+    people.ACTS | assignment.ACTS | checking.ACTS | counting.ACTS | run_rules.ACTS | image_rules.ACTS
+    | ratings.ACTS
+)  # fmt: skip
 _FORMS = {
     "people": people.form,
     "assignment": assignment.form,
+    "ratings": ratings.form,
     "audit": log.form,
     "storage": image_rules.with_those_of_runs,
 }
@@ -40,6 +45,7 @@ _BODIES = {
     "assignment": assignment.body,
     "agreement": agreement.body,
     "quality": quality.body,
+    "ratings": ratings.body,
     "audit": log.body,
     "storage": storing.body,
 }

@@ -16,7 +16,7 @@ from ui.services import Services
 from ui.usage import Usage
 
 PATH = "/team"
-TABS = ("people", "assignment", "agreement", "quality", "audit", "storage")
+TABS = ("people", "assignment", "agreement", "quality", "ratings", "audit", "storage")
 _ASKED = ("person", "group", "who", "act", "before")
 _NOW_SECONDS, _DAY = 45, 24 * 3600
 

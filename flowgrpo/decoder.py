@@ -1,4 +1,4 @@
-"""Processes that decode strangers' images for the web: one that crashes or hangs costs one image, no page.
+"""Processes that decode strangers' images: one that crashes or hangs costs one image and nothing else.
 
 Each serves one image at a time and lives on for the next; `flowgrpo.pixel_server` is the other end.
 """

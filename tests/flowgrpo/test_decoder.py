@@ -12,9 +12,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from flowgrpo import pixel_server
-from ui import decoder, decoding
-from ui.decoder import Decoder, DecoderError, Decoders
+from flowgrpo import decoder, pixel_server
+from flowgrpo.decoder import Decoder, DecoderError, Decoders
+from ui import decoding
 from ui.decoding import write_image
 from ui.forms import Refused
 
