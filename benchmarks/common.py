@@ -17,7 +17,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -54,19 +54,33 @@ def in_turns(what: str, ours: Callable[[], object], bare: Callable[[], object], 
 
     They take turns after a warm-up, so that a busy machine is unfair to both alike.
     """
-    ours()
-    bare()
-    pairs = [(_seconds(ours), _seconds(bare)) for _ in range(repeats)]
-    mine, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-    ratio = statistics.median(one / other for one, other in pairs)
+    taken = turns({"ours": ours, "bare": bare}, repeats)
+    ratio = statistics.median(ratios(taken["ours"], taken["bare"]))
     return [
-        Line(what, mine, "s"),
-        Line("the same by the bare diffusers pipeline", theirs, "s"),
+        Line(what, statistics.median(taken["ours"]), "s"),
+        Line("the same by the bare diffusers pipeline", statistics.median(taken["bare"]), "s"),
         Line("ratio, ours to the pipeline", ratio, "", 1.10),
     ]
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def turns(works: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Name to the seconds of each turn; a turn has each work once, after a warm-up of all."""
+    for work in works.values():
+        work()
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            taken[name].append(seconds_of(work))
+    return taken
+
+
+def ratios(one: list[float], other: list[float]) -> list[float]:
+    """Of the same turns."""
+    return [a / b for a, b in zip(one, other, strict=True)]
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """What one call takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began

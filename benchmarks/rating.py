@@ -104,12 +104,12 @@ def _is_kept(db: Database, vote: Vote) -> bool:
 def crowd(home: Path, url: str, who: Crowd) -> Day:
     """Lets annotators rate new groups of a served studio, each under a name of their own."""
     _finished_groups(home, int(1.3 * who.votes_per_second * who.seconds) + who.annotators)
-    people = _people(home, who.annotators)
+    people = new_people(home, who.annotators)
     wait_for_engine(home)
     return asyncio.run(_day(url, people, who))
 
 
-def _people(home: Path, count: int) -> list[str]:
+def new_people(home: Path, count: int) -> list[str]:
     """Ids of new annotators."""
     db = open_database(home)
     made = [users.add_user(db, f"annotator {uuid.uuid4().hex[:8]}", "annotator").id for _ in range(count)]
