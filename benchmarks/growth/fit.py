@@ -19,6 +19,8 @@ SMALL_SHARE = 0.05
 """An offset below this share of the smallest cost hides nothing."""
 HIDDEN = 0.05
 """Nor does one that takes less than this from the exponent."""
+FITS = 0.2
+"""A curve that is further than this from the cost at any size explains nothing."""
 POWERS = np.round(np.arange(0.02, 4.001, 0.01), 2)
 """Among which that of a curve with an offset is looked for."""
 _Numbers = NDArray[np.float64]
@@ -74,7 +76,8 @@ class Growth:
         every turn the rest has a higher power, and one that can be told.
         """
         is_higher = self.lowest > self.exponent + HIDDEN and self.highest < POWERS[-1]
-        return not self.is_flat and self.offset_share > SMALL_SHARE and is_higher
+        explains = self.offset_share > SMALL_SHARE and self.curve.off_by < FITS
+        return not self.is_flat and explains and is_higher
 
     @property
     def is_uncertain(self) -> bool:
