@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from benchmarks.growth.axis import Axis, Measured
 from benchmarks.growth.fit import Growth, growth_of
@@ -124,7 +125,7 @@ def _panel(panel: Axes, axis: Axis, measured: Sequence[Measured]) -> None:
         panel.plot(across, growth.curve.at(across), color=dots.get_color(), linewidth=1)
     panel.set(xscale="log", yscale="log", xlabel=axis.unit, ylabel="seconds")
     panel.set_xticks(measured[0].sizes, [f"{size:,}" for size in measured[0].sizes])
-    panel.minorticks_off()
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(alpha=0.3)
     panel.set_title(axis.name.replace("-", " "), fontsize=10, loc="left")
     panel.legend(fontsize=7, loc="best")
