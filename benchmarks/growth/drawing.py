@@ -46,7 +46,7 @@ _STILL = UpdateConfig(learning_rate=1e-9)
 def _drawn(policy: Policy, size: int = GROUP_SIZE, **settings: Any) -> Rollout:
     """A group without guidance; the settings go before the usual ones."""
     usual = {"num_steps": NUM_STEPS, "guidance_scale": 1.0, "width": SIDE, "height": SIDE}
-    return sample_group(policy, PROMPT, seeds=range(size), **(usual | settings))  # type: ignore[arg-type]
+    return sample_group(policy, PROMPT, seeds=range(size), **(usual | settings))
 
 
 @contextmanager
