@@ -96,7 +96,7 @@ def combine(
     config: AdvantageConfig | None = None,
     running: RunningStatistics | None = None,
 ) -> Advantages:
-    """The rule above.
+    """One advantage per sample, by the rule above, which docs/algorithm.md tells in its section 4.
 
     A group has a reward if more than half of its samples were scored by it; a sample counts if every reward
     that its group has scored it. Of a raw sum, a sample has all weighted rewards or none. Raises ValueError

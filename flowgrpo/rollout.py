@@ -338,7 +338,7 @@ def sample(
 def sample_group(
     policy: Policy, prompt: str, *, seeds: Sequence[int], **settings: Unpack[SampleSettings]
 ) -> Rollout:
-    """The group of one prompt, one image per seed; settings as of `denoise`."""
+    """The group of one prompt, one image per seed; settings are the fields of `Sampler`, by name."""
     return sample(policy, [prompt] * len(seeds), seeds=seeds, **settings)
 
 

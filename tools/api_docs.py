@@ -1,4 +1,4 @@
-"""Writes docs/api.md from the code: the functions that scripts call, the addresses, the commands.
+"""Writes docs/api.md from the code: functions, library, addresses, commands.
 
 python -m tools.api_docs
 """
@@ -17,6 +17,7 @@ import typer
 
 from app import cli
 from storage.engine import open_database
+from tools import library_docs
 from ui import api
 from ui.roles import MAY, ROUTES, need_of
 from ui.services import Services
@@ -67,7 +68,8 @@ _COMMANDS = """## Commands
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *functions(), _ROUTES + "\n".join(addresses()) + "\n", _COMMANDS, *commands()])
+    routes = _ROUTES + "\n".join(addresses()) + "\n"
+    return "\n".join([_HEAD, *functions(), library_docs.HEAD, *library(), routes, _COMMANDS, *commands()])
 
 
 def functions() -> Iterator[str]:
@@ -105,17 +107,23 @@ def markdown(docstring: str) -> Iterator[str]:
     """A docstring's paragraphs, with its arguments as a list."""
     section = ""
     for line in docstring.splitlines():
-        if found := re.fullmatch(r"(Args|Returns|Raises):", line):
+        if found := re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
             section = found[1]
             if section != "Args":
                 yield f"{section}:"
                 yield ""
-        elif section and (item := re.fullmatch(r" {4}(\w+): (.*)", line)):
-            yield f"- `{item[1]}`: {item[2]}"
+        elif section and (item := re.fullmatch(r" {4}([\w, ]+): (.*)", line)):
+            yield f"- {', '.join(f'`{name}`' for name in item[1].split(', '))}: {item[2]}"
         elif section and line.startswith("        "):
             yield f"  {line.strip()}"
         else:
             yield line.strip() if section else line
+
+
+def library() -> Iterator[str]:
+    """A part for each name of the library that the page tells of."""
+    for name, code, said in library_docs.library():
+        yield "\n".join([f"### {name}", "", "```python", code, "```", "", *markdown(said), ""])
 
 
 def addresses() -> Iterator[str]:

@@ -90,6 +90,12 @@ def test_a_flat_group_is_not_scaled_up_to_a_lively_one() -> None:
     assert values[1].abs().max() < 0.3 * values[0].abs().max()
 
 
+def test_a_rollout_that_is_flat_throughout_is_not_scaled_up_to_a_lively_one_either() -> None:
+    flat = torch.tensor([[0.0, 0.1, 0.2, 0.3]])
+    values = combine({"r": flat}, {"r": 1.0}, {"r": 1.0}).values
+    torch.testing.assert_close(values, (flat - 0.15) / 0.5 / 0.25)
+
+
 def test_difficulty_of_prompts_does_not_shrink_advantages() -> None:
     spread = torch.tensor([[0.0, 1.0, 2.0, 3.0]])
     one = combine({"r": spread}, {"r": 1.0}, {"r": 1.0}).values

@@ -182,6 +182,7 @@ def test_no_algorithm_steps_on_a_gradient_that_is_no_number(tuned: Policy, name:
     run(learner, [a_group(tuned)], judged([a_group(tuned)]))
     rollout = a_group(tuned)
     before, moments = state_of(tuned), {k: v.clone() for k, v in learner.optimizer_tensors().items()}
+    average = {k: v.clone() for k, v in learner.ema.items()}
     rollout.latents[:] = 1e30  # finite, and nothing that follows from it
     for stored in rollout.transitions:
         stored.next_latents[:] = float("inf")
@@ -189,6 +190,7 @@ def test_no_algorithm_steps_on_a_gradient_that_is_no_number(tuned: Policy, name:
     assert metrics.is_skipped
     assert learner.skipped == 1
     assert same(before, state_of(tuned))
+    assert same(average, learner.ema)
     assert same(moments, learner.optimizer_tensors())
 
 

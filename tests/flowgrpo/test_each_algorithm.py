@@ -62,6 +62,11 @@ def test_without_its_gradient_the_unconditional_half_is_a_constant(tuned: Policy
     )
     assert not same(both, conditional)
     assert all((grad != 0).any() for grad in conditional.values())
+    other = {name: tensor + 1 for name, tensor in rollout.conditioning.unconditional().items()}
+    told = replace(rollout, conditioning=replace(rollout.conditioning, negative=other))
+    for learns, before in ((True, both), (False, conditional)):
+        learner = Learner(tuned, UpdateConfig(kl_weight=0), FlowGRPO(unconditional_gradient=learns))
+        assert same(gradients(learner, [told], judged([told])), before) != learns
     (metrics,) = run(Learner(tuned, UpdateConfig()), [rollout], judged([rollout]))
     assert metrics.peaks["ratio_error"] < 1e-4
 
@@ -198,6 +203,28 @@ def test_a_low_temperature_imitates_the_best_image_alone(tuned: Policy) -> None:
     )
     for key, grad in alone.items():
         torch.testing.assert_close(cold[key], grad, rtol=1e-3, atol=1e-7)
+
+
+def test_rwr_regresses_velocities_whatever_the_network_predicts(tuned: Policy) -> None:
+    rollout = a_group(tuned, micro_batch_size=6)
+    method = make_method(Learner(tuned, UpdateConfig(kl_weight=0), RWR(levels=1)))
+    (piece,) = method.pieces([rollout], judged([rollout]))
+    assert piece.target is not None
+    velocity = method.velocity(piece)
+    squared = (velocity - piece.target).square().flatten(1).mean(1)
+    loss = method.objective(piece, velocity, Tally())
+    torch.testing.assert_close(loss.float(), piece.advantages * squared, rtol=1e-4, atol=1e-6)
+    assert tuned.prediction == "epsilon"
+
+
+@pytest.mark.parametrize(("name", "is_anew"), [("nft", True), ("rwr", True), ("sft", True), ("awm", False)])
+def test_a_later_update_of_a_rollout_sees_other_noise_except_where_a_ratio_needs_the_same(
+    tuned: Policy, name: str, is_anew: bool
+) -> None:
+    config = UpdateConfig(updates_per_rollout=2, learning_rate=1e-12, kl_weight=0)
+    rollout = a_group(tuned, micro_batch_size=6)
+    first, second = run(Learner(tuned, config, EVERY[name]), [rollout], judged([rollout]))
+    assert (first.loss != pytest.approx(second.loss, rel=1e-4)) == is_anew
 
 
 # Preferences

@@ -236,6 +236,15 @@ def test_an_inpainting_network_in_a_plain_pipeline_is_told_its_sibling(tmp_path:
         load_policy(tiny_sdxl(tmp_path / "folder", unet=unet))
 
 
+def test_a_network_that_takes_guidance_the_lcm_way_is_refused(tmp_path: Path) -> None:
+    def unet(_: int) -> UNet2DConditionModel:
+        plain = {name: value for name, value in tiny_unet().config.items() if not name.startswith("_")}
+        return UNet2DConditionModel(**{**plain, "time_cond_proj_dim": 8})
+
+    with pytest.raises(ValueError, match=r"takes guidance as an input \(LCM\)"):
+        load_policy(tiny_sdxl(tmp_path / "folder", unet=unet))
+
+
 def test_pickles_are_never_opened(sd15: Path, tmp_path: Path) -> None:
     for name in ("model.ckpt", "model.pt", "diffusion_pytorch_model.bin"):
         with pytest.raises(ValueError, match="is a pickle, which can run programs"):

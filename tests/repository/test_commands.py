@@ -19,7 +19,7 @@ from tests.repository.test_docs import quoted, text
 COMMAND = re.compile(r"(?:^|[\s/])(?:python )?app\.py (?=[a-z-])(.*)")
 INDENTED = re.compile(r"^ {4}(\S.*)$", re.MULTILINE)
 PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-NAMED_TEST = re.compile(r"`(test_\w+)`")
+NAMED_TEST = re.compile(r"`(?:[\w/]+\.py::)?(test_\w+)`")
 USAGE_ERROR: Any = typer.BadParameter.__base__
 """What a command line that is refused raises."""
 GENERATED = tree.ROOT / "docs" / "api.md"
