@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from storage.version import VERSION
-from tests.followed import made
+from tests.extending.followed import made
 from tests.repository import tree
 
 QUOTED = re.compile(r"`([^`\n]+)`")
@@ -51,9 +51,7 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
     missing = [
         path
         for path in named
-        if path not in new
-        and not (tree.ROOT / path).exists()
-        and not ("/" not in path and path in known)
+        if path not in new and not (tree.ROOT / path).exists() and not ("/" not in path and path in known)
     ]
     assert missing == []
     assert [link for link in LINK.findall(text(page)) if not (page.parent / link).exists()] == []

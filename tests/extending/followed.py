@@ -1,8 +1,8 @@
 """A page of docs/extending/, followed word for word in a copy of the repository.
 
-A line that ends with a colon and quotes a path, and the block after it, are a step: a `diff` changes the file (an
-empty line parts its changes), any other language is the whole of a new one. A block without a language holds
-commands.
+A line that ends with a colon and quotes a path, and the block after it, are a step: a `diff` changes the
+file, an empty line parting its changes; any other language is the whole of a new one. A block without a
+language holds commands.
 """
 
 from __future__ import annotations

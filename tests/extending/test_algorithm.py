@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.followed import PAGES, commands, followed, ran, tidy
+from tests.extending.followed import PAGES, commands, followed, ran, tidy
 
 PAGE = PAGES / "algorithm.md"
 
