@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgrpo.choices import SFT
+from flowgrpo.choices import SFT, Trajectory
 from flowgrpo.config import RunConfig
 from flowgrpo.learner import copies_of
 from flowgrpo.sizes import Sizes
-from flowgrpo.work import TRAJECTORY, held_steps, images_of, per_term, rows_of, terms_of
+from flowgrpo.work import held_steps, images_of, per_term, rows_of, terms_of
 
 GIB = 2**30
 GPU_CONTEXT = int(0.8 * GIB)
@@ -101,7 +101,8 @@ def kept_bytes(sizes: Sizes, config: RunConfig) -> int:
         images, transitions, words = config.algorithm.batch_size, 0, 2
     else:
         images = rollout.group_size * rollout.groups_per_update
-        transitions = terms_of(config) // images_of(config) if config.algorithm.name in TRAJECTORY else 0
+        is_replayed = isinstance(config.algorithm, Trajectory)
+        transitions = terms_of(config) // images_of(config) if is_replayed else 0
         words = 2 if rollout.guidance_scale > 1 or config.update.reference_guidance else 1
     latent = int(sizes.base.vae["latent_channels"]) * (rollout.width // side) * (rollout.height // side)
     steps = transitions + held_steps(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flowgrpo import programs
+from flowgrpo.families import UNETS
 from flowgrpo.filefacts import Origin, description_of
 
 NOT_KNOWN: Final = "not known here; see where the base comes from"
@@ -114,7 +115,7 @@ def _settings(one: Exported) -> Iterable[str]:
         yield f"Guidance: {origin.drawn['guidance']:g}" + (
             ", which is none: it learned to do without" if origin.drawn["guidance"] <= 1 else ""
         )
-    yield "Sampler: Euler" + (" (or DDIM, which is the same steps)" if one.family in programs.UNETS else "")
+    yield "Sampler: Euler" + (" (or DDIM, which is the same steps)" if one.family in UNETS else "")
     if origin.prediction == "v":
         yield "Prediction: v"
     if one.layout != "merged":

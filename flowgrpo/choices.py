@@ -14,7 +14,7 @@ from flowgrpo.strict import Config
 from flowgrpo.tags import TagOptions
 
 
-class _Trajectory(Config):
+class Trajectory(Config):
     """What the policy gradients along the sampler's own steps share."""
 
     ratio: Literal["full", "guard"] = "full"
@@ -27,13 +27,13 @@ class _Trajectory(Config):
     """With guidance: whether the unconditional half learns too."""
 
 
-class FlowGRPO(_Trajectory):
+class FlowGRPO(Trajectory):
     """Clipped policy gradient with group-relative advantages (arXiv 2505.05470)."""
 
     name: Literal["flow_grpo"] = "flow_grpo"
 
 
-class DDPO(_Trajectory):
+class DDPO(Trajectory):
     """Clipped policy gradient with per-prompt running statistics (arXiv 2305.13301)."""
 
     name: Literal["ddpo"] = "ddpo"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from flowgrpo.choices import Algorithm, FlowGRPO
+from flowgrpo.choices import Algorithm, FlowGRPO, Trajectory
 from flowgrpo.strict import Config
 
 MAX_PROMPT_LENGTH = 2_000
@@ -290,7 +290,7 @@ class RunConfig(Config):
             raise ValueError(
                 "all reward weights are zero, so there is nothing to learn: give at least one a weight"
             )
-        if self.algorithm.name in ("flow_grpo", "ddpo") and self.rollout.window == "none":
+        if isinstance(self.algorithm, Trajectory) and self.rollout.window == "none":
             raise ValueError(
                 f"{self.algorithm.name} learns from stochastic steps and rollout.window is none: "
                 "choose early_random, progressive, random or all"
@@ -299,7 +299,7 @@ class RunConfig(Config):
             raise ValueError(
                 "dpo compares with its reference as the images were made: leave update.reference_guidance out"
             )
-        if self.algorithm.name not in ("flow_grpo", "ddpo") and self.update.kl_steps:
+        if self.update.kl_steps and not isinstance(self.algorithm, Trajectory):
             raise ValueError(
                 f"{self.algorithm.name} learns from noise levels, not from the sampler's steps: "
                 "leave update.kl_steps out"

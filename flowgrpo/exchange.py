@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from flowgrpo import joined, ldm_names, lora, peftfile
 from flowgrpo.config import LoraConfig
+from flowgrpo.families import UNETS
 from flowgrpo.filefacts import with_hash
 from flowgrpo.tensorfile import header_of, read_tensors, write_tensors
 from flowgrpo.tensorheader import MAX_RANK, check_adapter
@@ -29,7 +30,6 @@ MAX_WEIGHT = 10_000.0
 """Of an adapter, scale included; those of trained ones stay below 10."""
 KOHYA_DIFFUSERS = "lora_transformer_"
 """Before diffusers' own names of SD3's and FLUX.1's modules, in the files of some trainers."""
-_UNETS = ("sd15", "sdxl")
 
 
 def export(
@@ -63,9 +63,9 @@ def _in_layout(
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by the layout's names, and what its readers need in the header."""
     if layout == "diffusers":
-        return lora.for_diffusers(config, tensors, "unet." if family in _UNETS else "transformer.")
+        return lora.for_diffusers(config, tensors, "unet." if family in UNETS else "transformer.")
     baked = {name: tensor.detach().cpu() for name, tensor in lora.baked(config, tensors).items()}
-    if family in _UNETS:
+    if family in UNETS:
         names = dict.fromkeys(name.partition(".lora_")[0] for name in baked)
         pairs = {
             kohya_name(name, family, layers_per_block): tuple(baked[f"{name}.lora_{h}.weight"] for h in "AB")
@@ -164,7 +164,7 @@ def _is_adapted(module: nn.Module) -> TypeGuard[nn.Linear | nn.Conv2d]:
 def _known_names(modules: Iterable[str], family: str, layers_per_block: int) -> dict[str, tuple[str, ...]]:
     """What a file may call a module, to the modules of diffusers that it is: mostly one."""
     known: dict[str, tuple[str, ...]] = {}
-    if family not in _UNETS:
+    if family not in UNETS:
         known |= {_underscored(name, KOHYA_DIFFUSERS): (name,) for name in modules}
         return known | joined.known(modules, family, _underscored)
     known |= {_underscored(name): (name,) for name in modules}

@@ -14,16 +14,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from flowgrpo.families import FAMILIES
+
 SPEC = "1.0.1"
 IMPLEMENTATION = "diffusers"
 HASH = "sshs_model_hash"
 """kohya's name for the hash of all that follows the header: the same for the same weights, whatever the
 header says.
 """
-_UNETS = {"sd15": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
-_KOHYA = {"sd15": "sd_v1", "sdxl": "sdxl_base_v1-0", "sd3": "sd3", "flux": "flux1"}
-_SIDES = {"sd15": 512, "sdxl": 1024, "sd3": 1024, "flux": 1024}
-"""Pixels that the published bases of a family draw."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def facts_of(family: str, rank: int, network: Mapping[str, Any], origin: Origin)
     Args:
         network: the configuration of the base's UNet or transformer, which tells variants of a family apart.
     """
-    width, height = origin.size or (_SIDES[family],) * 2
+    width, height = origin.size or (FAMILIES[family].side,) * 2
     spec = {
         "sai_model_spec": SPEC, "architecture": f"{architecture_of(family, network)}/lora",
         "implementation": IMPLEMENTATION, "title": origin.title, "resolution": f"{width}x{height}",
@@ -85,7 +83,7 @@ def facts_of(family: str, rank: int, network: Mapping[str, Any], origin: Origin)
     }  # fmt: skip
     kohya = {
         "ss_network_module": "networks.lora", "ss_network_dim": str(rank),
-        "ss_network_alpha": str(float(rank)), "ss_base_model_version": _KOHYA[family],
+        "ss_network_alpha": str(float(rank)), "ss_base_model_version": FAMILIES[family].kohya,
         "ss_sd_model_name": origin.base, "ss_output_name": origin.title,
         "ss_training_comment": description_of(origin),
     }  # fmt: skip
@@ -114,17 +112,16 @@ def architecture_of(family: str, network: Mapping[str, Any]) -> str:
 
     Raises LookupError for a family that we do not know.
     """
-    if family in _UNETS:
-        return _UNETS[family]
-    if family == "flux":
-        if "guidance_embeds" not in network:
-            return "flux-1"
+    if family not in FAMILIES:
+        raise LookupError(f"there is no family {family}: there are {', '.join(FAMILIES)}")
+    if family == "flux" and "guidance_embeds" in network:
         return "flux-1-dev" if network["guidance_embeds"] else "flux-1-schnell"
     if family == "sd3":
         variants = {24: "5-medium" if network.get("dual_attention_layers") else "m", 38: "5-large"}
         variant = variants.get(int(network.get("num_layers", 0)))
-        return f"stable-diffusion-3-{variant}" if variant else "stable-diffusion-3"
-    raise LookupError(f"there is no family {family}: there are {', '.join(_KOHYA)}")
+        if variant:
+            return f"stable-diffusion-3-{variant}"
+    return FAMILIES[family].architecture
 
 
 def hash_of_weights(path: Path) -> str:

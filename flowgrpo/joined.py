@@ -30,8 +30,10 @@ def join(tensors: Mapping[str, Tensor], family: str) -> dict[str, Pair]:
     Args:
         tensors: of an adapter in diffusers' names, with its scale folded into B.
 
-    Raises ValueError for a module that kohya's layout has no name for.
+    Raises ValueError for a family or a module that kohya's layout has no names for.
     """
+    if family not in FAMILIES:
+        raise ValueError(f"kohya's layout has no names for {family}: export with layout diffusers")
     halves = {name.partition(".lora_")[0]: _pair(tensors, name.partition(".lora_")[0]) for name in tensors}
     joined: dict[str, Pair] = {}
     for part in halves:
@@ -77,7 +79,7 @@ def known(modules: Iterable[str], family: str, name_of: Callable[[str], str]) ->
         name_of: the first program's module to what a file calls it.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for part in modules:
+    for part in modules if family in FAMILIES else ():
         module = None if part in _SWAPPED else FAMILIES[family].module_of(part)
         if module is not None:
             found[name_of(module)] = FAMILIES[family].parts_of(module)

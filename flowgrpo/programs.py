@@ -10,22 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
+from flowgrpo.families import FAMILIES, UNETS
 from flowgrpo.trust import hub_id
 
-PIPELINES: Final[Mapping[str, str]] = {
-    "sd15": "StableDiffusionPipeline",
-    "sdxl": "StableDiffusionXLPipeline",
-    "sd3": "StableDiffusion3Pipeline",
-    "flux": "FluxPipeline",
-}
+PIPELINES: Final[Mapping[str, str]] = {name: family.pipeline for name, family in FAMILIES.items()}
 """Family to diffusers' class of a pipeline."""
-UNETS: Final = ("sd15", "sdxl")
 CHECKPOINTS: Final[Mapping[str, str]] = {
     "ComfyUI": "ComfyUI/models/checkpoints/",
     "A1111": "stable-diffusion-webui/models/Stable-diffusion/",
 }
 """Where programs look for a whole model in one file."""
-_TRANSFORMERS: Final = {"sd3": "SD3Transformer2DModel", "flux": "FluxTransformer2DModel"}
 
 
 @dataclass(frozen=True)
@@ -92,8 +86,9 @@ def lines(
     """
     pipeline = _pipeline(family)
     names, opened = [pipeline], _opened(family, source)
-    if source.lower().endswith(".safetensors") and family_of(family) in _TRANSFORMERS:
-        part = _TRANSFORMERS[family_of(family)]
+    known = FAMILIES.get(family_of(family))
+    if source.lower().endswith(".safetensors") and known and known.part == "transformer":
+        part = known.network
         home = str((options or {}).get("config") or "the base that it was made of")
         opened = f"{_opened(family, home)[:-1]}, transformer={part}.from_single_file({_own_name(source)}))"
         names.append(part)

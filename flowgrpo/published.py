@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import nn
 
+from flowgrpo import families
 from flowgrpo.policies import FAMILIES
 from flowgrpo.policies.source import INDEX, find
 
@@ -126,10 +127,10 @@ def _of_folder(folder: Path) -> Architecture:
     if pipeline not in FAMILIES:
         raise LookupError(f"{folder} is a {pipeline}; FlowGRPO can drive {', '.join(FAMILIES)}")
     family = FAMILIES[pipeline].family
-    network = read("transformer" if family in ("sd3", "flux") else "unet")
+    network = read(families.FAMILIES[family].part)
     width = network.get("joint_attention_dim") or network["cross_attention_dim"]
-    pooled = network.get("pooled_projection_dim") or read("text_encoder_2").get("projection_dim", 0) \
-        if family != "sd15" else 0  # fmt: skip
+    second = read("text_encoder_2") if "text_encoder_2" in index else {}
+    pooled = network.get("pooled_projection_dim") or second.get("projection_dim", 0)
     clip = read("text_encoder").get("max_position_embeddings", 77)
     # T5's words come after CLIP's in SD3 and alone in FLUX, at the lengths that diffusers pads to.
     tokens = {"sd3": clip + 256, "flux": FLUX_TOKENS}.get(family, clip)

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from flowgrpo import lora
 from flowgrpo.config import LoraConfig
+from flowgrpo.families import UNETS
 from flowgrpo.live import counted, pretending
 from flowgrpo.published import Architecture
 
@@ -153,11 +154,9 @@ class Sizes:
                 "img_ids": empty(number, 3),
             }  # fmt: skip
         image = empty(rows, channels, *latents)
-        if self.base.family == "sd3":
-            return image, {
-                "timestep": empty(rows), "encoder_hidden_states": words,
-                "pooled_projections": empty(rows, pooled),
-            }  # fmt: skip
+        if self.base.family not in UNETS:
+            told: dict[str, object] = {"timestep": empty(rows), "encoder_hidden_states": words}
+            return image, told | ({"pooled_projections": empty(rows, pooled)} if pooled else {})
         added = {"text_embeds": empty(rows, pooled), "time_ids": empty(rows, 6)} if pooled else None
         return image, {"timestep": empty(1), "encoder_hidden_states": words, "added_cond_kwargs": added}
 

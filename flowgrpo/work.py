@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flowgrpo.choices import AWM, DDPO, DPO, NFT, SFT, FlowGRPO
+from flowgrpo.choices import AWM, DPO, NFT, SFT, Trajectory
 from flowgrpo.config import RunConfig
-
-TRAJECTORY = ("flow_grpo", "ddpo")
-"""Algorithms that learn from the steps of the sampler."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def work_of(config: RunConfig, *, guidance_costs: bool = True) -> Work:
     sampled = 0 if config.algorithm.name == "sft" else images * config.rollout.num_steps * guided
     learned, plain = per_term(config, guided)
     passes = config.update.updates_per_rollout
-    replayed = guided if config.algorithm.name in TRAJECTORY else 1
+    replayed = guided if isinstance(config.algorithm, Trajectory) else 1
     if config.update.reference_guidance is not None:
         replayed = 2 if guidance_costs else 1
     reference = replayed if _needs_kl(config) else 0
@@ -66,7 +63,7 @@ def terms_of(config: RunConfig) -> int:
     images, rollout, algorithm = images_of(config), config.rollout, config.algorithm
     if isinstance(algorithm, SFT):
         return images
-    if isinstance(algorithm, FlowGRPO | DDPO):
+    if isinstance(algorithm, Trajectory):
         steps = rollout.num_steps - 1 if rollout.window == "all" else rollout.window_size
         return images * max(1, int(rollout.trained_share * steps + 1e-9))
     if isinstance(algorithm, DPO):
@@ -84,7 +81,7 @@ def held_steps(config: RunConfig) -> int:
 def per_term(config: RunConfig, guided: int) -> tuple[int, int]:
     """(network calls with a gradient, without one) of one term, the reference's not counted."""
     algorithm = config.algorithm
-    if isinstance(algorithm, FlowGRPO | DDPO):
+    if isinstance(algorithm, Trajectory):
         return (guided if algorithm.unconditional_gradient else 1, 0)
     return (1, 1) if isinstance(algorithm, NFT | AWM | DPO) else (1, 0)
 

@@ -64,10 +64,14 @@ class Trajectory(Method):
             error = (now.log_prob.detach() - stored.log_prob).exp() - 1
             tally.peak("ratio_error", error[piece.counted].abs())
         clip_range = objectives.clip_range(self.learner.config.clip_nats, velocity[0].numel())
-        terms = objectives.clipped(self._ratio(piece, now), piece.advantages, clip_range)
+        terms = self.surrogate(self._ratio(piece, now), piece.advantages, clip_range)
         tally.add("ratio", terms.ratio[piece.counted])
         tally.add("clip_fraction", terms.is_clipped[piece.counted].float())
         return terms.loss
+
+    def surrogate(self, ratio: Tensor, advantages: Tensor, clip_range: float) -> objectives.PolicyLoss:
+        """The loss of each sample, of its ratio: what another algorithm of this kind has of its own."""
+        return objectives.clipped(ratio, advantages, clip_range)
 
     def _ratio(self, piece: Piece, now: kernels.Transition) -> Tensor:
         if self.settings.ratio == "guard":

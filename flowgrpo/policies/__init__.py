@@ -8,6 +8,7 @@ import diffusers
 import torch
 from torch import nn
 
+from flowgrpo import families
 from flowgrpo.policies.base import Conditioning, Policy
 from flowgrpo.policies.flux import FluxPolicy
 from flowgrpo.policies.opening import open_pipeline
@@ -17,12 +18,13 @@ from flowgrpo.policies.unet import SD15Policy, SDXLPolicy
 
 __all__ = ["FAMILIES", "Conditioning", "Policy", "load_policy"]
 
-FAMILIES: dict[str, type[SD15Policy | SDXLPolicy | SD3Policy | FluxPolicy]] = {
-    "StableDiffusionPipeline": SD15Policy,
-    "StableDiffusionXLPipeline": SDXLPolicy,
-    "StableDiffusion3Pipeline": SD3Policy,
-    "FluxPipeline": FluxPolicy,
-}
+_DRIVERS: tuple[type[SD15Policy | SDXLPolicy | SD3Policy | FluxPolicy], ...] = (
+    SD15Policy,
+    SDXLPolicy,
+    SD3Policy,
+    FluxPolicy,
+)
+FAMILIES = {families.FAMILIES[driver.family].pipeline: driver for driver in _DRIVERS}
 """Pipeline class to its driver."""
 
 

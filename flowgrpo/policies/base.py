@@ -78,7 +78,7 @@ class Policy(ABC):
     """
 
     family: str
-    """As stored with a base: sd15, sdxl, sd3, flux."""
+    """As stored with a base: a name in `flowgrpo.families`."""
     schedule: flow.Schedule
     prediction: flow.Prediction = "flow"
     """What the network was trained to give."""

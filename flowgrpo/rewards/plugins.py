@@ -1,8 +1,8 @@
 """Rewards that others wrote: packages that name a `Plugin` under the entry point group `flowgrpo.rewards`.
 
 Finding them reads metadata alone. What a plug-in says of itself, and every score, comes from a child process
-of its own (`flowgrpo.rewards.isolated`), so a broken one is a sentence and breaks nothing. docs/extending.md
-shows how to write one.
+of its own (`flowgrpo.rewards.isolated`), so a broken one is a sentence and breaks nothing.
+docs/extending/reward.md shows how to write one.
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from torch import nn
 
 from flowgrpo import ldm_names
 from flowgrpo.card import Exported, card_of
+from flowgrpo.families import UNETS
 from flowgrpo.filefacts import merged_facts_of, with_hash
 from flowgrpo.manifest import sha256_of
 from flowgrpo.policies import load_policy
-from flowgrpo.programs import UNETS
 from flowgrpo.runs import base_facts
 from flowgrpo.runs.origins import origin_of
 from flowgrpo.runs.shelf import checked_folder

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from flowgrpo import exchange, peftfile, programs
 from flowgrpo.card import Exported, card_of
 from flowgrpo.config import LoraConfig
+from flowgrpo.families import UNETS
 from flowgrpo.filefacts import Origin
 from flowgrpo.policies import FAMILIES, Policy, load_policy
 from flowgrpo.rollout import sample
@@ -153,7 +154,7 @@ def test_comfyuis_rule_gives_the_weights_that_were_trained(
     for name, change in tuned.changes.items():
         weight = base[f"{name}.weight"]
         expected[f"{name}.weight"] = weight + change.view_as(weight)
-    native, is_unet = convert(base), tuned.family in programs.UNETS
+    native, is_unet = convert(base), tuned.family in UNETS
     named = comfy.names_of(native, comfy.places(base, convert), is_unet=is_unet)
     found = comfy.merged(native, load_file(tuned.written(tmp_path, layout)), named)
     for name, weight in convert(expected).items():

@@ -1,4 +1,4 @@
-"""docs/extending.md, word for word: its files are written, its commands run, its assertions hold."""
+"""docs/extending/reward.md, word for word: its files are written, its commands run, its assertions hold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.repository import tree
 
-PAGE = (tree.ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+PAGE = (tree.ROOT / "docs" / "extending" / "reward.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^`(warmth/\S+)` .*?:\n\n```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^\.venv/bin/python .*$", re.MULTILINE)
 EXAMPLE = tree.ROOT / "tests" / "plugin_example"

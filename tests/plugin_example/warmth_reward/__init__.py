@@ -1,4 +1,4 @@
-"""A reward for FlowGRPO Studio: how warm the colours of an image are. The example of docs/extending.md."""
+"""A reward for FlowGRPO Studio: how warm the colours of an image are: docs/extending/reward.md."""
 
 from __future__ import annotations
 
