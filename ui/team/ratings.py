@@ -45,11 +45,12 @@ def body(desk: Desk, seen: Seen) -> str:
     """The archive that is there, and what becomes of the one that was asked for last."""
     del seen
     if not desk.is_admin:
-        return ""
+        return render("team_ratings.html", is_closed=True)
     newest = ratings_files.newest_job(desk.services.db)
     found = ratings_files.ratings_file(desk.services.db)
     return render(
         "team_ratings.html",
+        is_closed=False,
         words=_under_way(desk, newest) if newest is not None and newest.state in _ACTIVE else "",
         job=newest,
         trouble=shown(newest.reason or "") if newest is not None and newest.state == "failed" else "",
