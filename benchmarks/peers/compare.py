@@ -131,7 +131,9 @@ def race(python: Path, task: Work, epochs: int) -> Race:
         theirs = sum(trl.ask("update")["cpu"] for _ in range(epochs))
         level = trl.ask("held_out")["reward"]
     with Child(sys.executable, OURS, replace(task, recipe="own"), RESULTS / f"ours-{log}") as ours:
-        return Race(level - base, theirs, seconds_to(ours, level))
+        found = Race(level - base, theirs, seconds_to(ours, level))
+    print(f"{RECIPES[task.recipe]}, seed {task.seed}, from {base:.4f}: {found}", flush=True)
+    return found
 
 
 def reward_lines(what: str, races: Sequence[Race]) -> list[Line]:
