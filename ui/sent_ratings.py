@@ -37,10 +37,10 @@ def keep_ratings(db: Database, form: Received, folder: Path, by: str) -> dict[st
     upload, target = imports.new_folder(db)
     try:
         _move(placed, target)
-    except (OSError, Refused):
+        return {"job": imports.request_ratings(db, upload=upload, origin=name, by=by).id}
+    except (OSError, Refused):  # no room for the files, or none for the row
         shutil.rmtree(target, ignore_errors=True)
         raise
-    return {"job": imports.request_ratings(db, upload=upload, origin=name, by=by).id}
 
 
 def _placed(files: Sequence[tuple[str, Path]]) -> Iterator[tuple[PurePosixPath, Path]]:

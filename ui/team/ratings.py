@@ -79,7 +79,7 @@ def _one(desk: Desk, job: Job) -> Brought:
     elif job.state == "done":
         words = t("team.ratings_in_done", **_facts(job))
     elif job.state == "canceled":
-        words = t("team.ratings_canceled")
+        words = t("library.canceled")
     else:
         words = _under_way(desk, job)
     return Brought(job.payload["origin"], ago(job.created_at, desk.services.now()), words, is_failed)
